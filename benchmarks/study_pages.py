@@ -119,12 +119,12 @@ def _counted(counts: Counter[str]) -> str:
     return ", ".join(f"{n} {word}" for word, n in counts.most_common())
 
 
-def main() -> None:
-    """Parse the command line and write the pages."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Write the pages that `words`, or the command line, ask for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("runs", help="folder of records, or a zip made by `cifar-lab pack`")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the pages, which is replaced")
-    asked = parser.parse_args()
+    asked = parser.parse_args(words)
     measured = read_study(study_folder(Path(asked.runs).resolve()))
     if not measured:
         parser.error(f"{asked.runs}: no finished cell of an ablation of the registry")

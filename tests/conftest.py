@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache, wraps
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+from cifar_lab.config import declaration_file
+from cifar_lab.data import synthetic
+from cifar_lab.execution import fork_server
 
 if TYPE_CHECKING:
     from made.s3_server import S3Server
@@ -26,16 +34,55 @@ settings.register_profile("same-examples", derandomize=True, deadline=None, data
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+OF_NO_WORKER = {"PYTEST_CURRENT_TEST", *fork_server.ALLOCATOR, *fork_server.CUDA}
+"""Variables of the environment in which two servers of workers may differ."""
+OF_THE_USER = ("CIFAR_LAB_RUNS", "CIFAR_LAB_ABLATIONS", "CIFAR_LAB_NOTIFY", "MLFLOW_TRACKING_URI")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
+    """Give the session a cache, and keep one server of workers: each command would load torch again, for seconds."""
+    start, stop = fork_server.start_fork_server, fork_server.stop
+    before: dict[str, str] = {}
+
+    @wraps(start)
+    def start_or_keep(modules: Sequence[str] = fork_server.PRELOADED) -> ForkServerContext:
+        environment = {name: value for name, value in os.environ.items() if name not in OF_NO_WORKER}
+        if environment != before:
+            stop()
+            before.clear()
+            before.update(environment)
+        return start(fork_server.PRELOADED)
+
+    @wraps(stop)
+    def keep() -> None:
+        return
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_LAB_CACHE", str(tmp_path_factory.mktemp("home") / "cache"))
+        patch.setattr(fork_server, "start_fork_server", start_or_keep)
+        patch.setattr(fork_server, "stop", keep)
+        patch.setattr(synthetic, "generate", cache(synthetic.generate))
+        for name in OF_THE_USER:
+            patch.delenv(name, raising=False)
+        yield patch
+
+
 @pytest.fixture(autouse=True)
-def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's cache, runs or store."""
-    home = tmp_path_factory.getbasetemp() / "home"
-    home.mkdir(exist_ok=True)
-    monkeypatch.setenv("CIFAR_LAB_CACHE", str(home / "cache"))
-    monkeypatch.delenv("CIFAR_LAB_RUNS", raising=False)
-    monkeypatch.delenv("CIFAR_LAB_ABLATIONS", raising=False)
-    monkeypatch.delenv("CIFAR_LAB_NOTIFY", raising=False)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def _idle_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files of users be read in forked processes, in spite of the idle threads that libraries keep from before."""
+    before = set(threading.enumerate())
+    monkeypatch.setattr(
+        declaration_file, "can_fork", lambda: hasattr(os, "fork") and set(threading.enumerate()) <= before
+    )
+
+
+@pytest.fixture
+def users_fork_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin without a server of workers, which is started, replaced and stopped as for a user."""
+    for name in ("start_fork_server", "stop"):
+        monkeypatch.setattr(fork_server, name, getattr(fork_server, name).__wrapped__)
+    fork_server.stop()
 
 
 @pytest.fixture
@@ -133,4 +180,18 @@ def tiny_ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one ablation, `tiny`: two variants, two seeds, three epochs, seconds."""
     folder = tmp_path_factory.mktemp("ablations")
     (folder / "tiny.py").write_text(TINY)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tmp_path_factory: pytest.TempPathFactory, few_images: Path, tiny_ablation: Path) -> Path:
+    """A folder with `runs`, in which `tiny` was run; not to be written to."""
+    from cifar_lab.cli import run
+
+    folder = tmp_path_factory.mktemp("study")
+    line = ["run-ablation", "tiny", "--data", str(few_images), "--ablations", str(tiny_ablation), "--offline", "--json"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["cifar-lab", *line])
+        assert run(line) == 0
     return folder

@@ -103,9 +103,9 @@ class Registry:
         """Return the origin of the ablation of this name: `built-in`, a package's name, or a folder."""
         return self._files[0][name][0].name
 
-    def broken(self) -> list[BrokenAblation]:
-        """Return the files and packages that are not usable."""
-        found = [self._entry(name) for name in self.known()]
+    def broken(self, *, built_in: bool = True) -> list[BrokenAblation]:
+        """Return the files and packages that are not usable; the built-in files are read only if `built_in`."""
+        found = [self._entry(name) for name in self.known() if built_in or self.origin(name) != BUILT_IN]
         return [*self.unread, *self._files[1], *(entry for entry in found if isinstance(entry, BrokenAblation))]
 
     def find(self, name: str) -> Ablation:

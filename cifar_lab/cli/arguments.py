@@ -26,12 +26,12 @@ RecipeFile = Annotated[
 
 
 def find_ablation(name: str, folders: list[Path] | None, runs: Path | None = None) -> Ablation:
-    """Return the ablation of this name, built-in or from a user folder; warn about broken files.
+    """Return the ablation of this name, built-in or from a user folder; warn about broken files of users.
 
     `runs`: runs folder whose generated ablations the error for an unknown name points to.
     """
     found = registry.discover(*(folders or []))
-    for broken in found.broken():
+    for broken in found.broken(built_in=False):  # reading all built-in files would take longer than the rest
         if broken.name != name:
             say(f"warning: {broken.reason}")
     return find_known(found, name, runs)

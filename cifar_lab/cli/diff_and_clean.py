@@ -109,7 +109,7 @@ def _image_lines(found: Disagreement) -> str:
     method = "paired bootstrap" if found.only_a + found.only_b else "rule of three"
     return (
         f"of {found.images:,} test images, {found.only_a:,} are right in a alone and {found.only_b:,} in b alone\n"
-        f"b − a: {100 * found.difference:+.2f} points, [{low:+.2f}, {high:+.2f}] over images (95 %, {method}); "
+        f"b − a: {100 * found.difference:+z.2f} points, [{low:+.2f}, {high:+.2f}] over images (95 %, {method}); "
         f"exact McNemar p {found.p_value:.2g}\n"
         "it holds for these two networks; of what their recipes do, only several seeds can tell: `compare`"
     )
@@ -126,7 +126,7 @@ def _difference(row: DiffRow) -> str:
     """Return the difference of two measurements; of accuracies, in points."""
     if row.difference is None:
         return ""
-    return f"{100 * row.difference:+.2f}" if _is_accuracy(row) else f"{row.difference:+.6g}"
+    return f"{100 * row.difference:+z.2f}" if _is_accuracy(row) else f"{row.difference:+.6g}"
 
 
 def _is_accuracy(row: DiffRow) -> bool:

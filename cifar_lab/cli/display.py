@@ -155,7 +155,9 @@ class Display:
         else:
             metrics = result.metrics
             split = self._metric.partition("/")[0]
-            said = f"{split} {100 * metrics[self._metric]:.2f} % in {console.duration(metrics['seconds'])}"
+            said = (
+                f"{split} {100 * metrics[self._metric]:.2f} % after {console.duration(metrics['seconds'])} of training"
+            )
             said += "" if cell is not None else " (trained by another runner)"
         console.say(f"{self._names[job.fingerprint]}: {said} [{self._progress()}]")
 

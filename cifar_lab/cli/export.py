@@ -105,7 +105,8 @@ def _foot(exported: ExportedNetwork) -> Iterator[str]:
         cost = exported.quantisation
         yield (
             f"int8, calibrated on {many(exported.calibration or 0, 'training image')}, changes the accuracy by "
-            f"{100 * cost.difference:+.2f} points {percent_interval(cost.interval)}; right only before: {cost.only_a:,}"
-            f", only after: {cost.only_b:,}; McNemar's exact test: p = {cost.p_value:.3g}"
+            f"{100 * cost.difference:+z.2f} points {percent_interval(cost.interval)}; "
+            f"right only before: {cost.only_a:,}, only after: {cost.only_b:,}; "
+            f"McNemar's exact test: p = {cost.p_value:.3g}"
         )
     yield f"written: {exported.path} ({exported.bytes / 1e6:.2f} MB)"

@@ -118,7 +118,7 @@ def margin_fraction(points: float | None) -> float | None:
 
 def percent(value: float | None, digits: int = 2) -> str:
     """Return a fraction in per cent; empty for None."""
-    return "" if value is None else f"{100 * value:.{digits}f}"
+    return "" if value is None else f"{100 * value:z.{digits}f}"
 
 
 def percent_interval(interval: tuple[float, float] | None) -> str:

@@ -108,7 +108,7 @@ def _state(record: CellRecord) -> str:
     if result is None or "test/acc" not in result.metrics:
         return state
     seconds = console.duration(result.metrics.get("seconds", 0.0))
-    return f"{state}, test {100 * result.metrics['test/acc']:.2f} % in {seconds}"
+    return f"{state}, test {100 * result.metrics['test/acc']:.2f} % after {seconds} of training"
 
 
 def _shown(events: list[JournalEvent]) -> list[JournalEvent]:

@@ -156,7 +156,7 @@ def print_forecast(forecast: RuleForecast) -> None:
     columns = ("true Δ", "better %", "equivalent %", "worse %", "undecided %", "its seeds", "cells of the study")
     rows = [
         (
-            f"{100 * each.difference:+.2f}", *(f"{100 * share:.1f}" for share in
+            f"{100 * each.difference:+z.2f}", *(f"{100 * share:.1f}" for share in
             (each.better, each.equivalent, each.worse, each.undecided)), f"{each.seeds:.1f}", f"{each.cells:.0f}",
         )
         for each in forecast.chances

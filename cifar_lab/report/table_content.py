@@ -190,10 +190,10 @@ def evidence_cells(row: ComparisonRow) -> list[str]:
         row.variant,
         str(row.pairs),
         points(row.difference_std),
-        "" if row.effect is None else f"{row.effect:+.1f}",
+        "" if row.effect is None else f"{row.effect:+z.1f}",
         _p(row.p_value, exact=row.p_exact is not False),
         _p(row.p_holm, exact=row.p_exact is not False),
-        "" if row.correlation is None else f"{row.correlation:+.2f}",
+        "" if row.correlation is None else f"{row.correlation:+z.2f}",
         span(row.welch),
         _width(row),
         " / ".join(">10k" if count is None else str(count) for count in row.seeds_needed.values()),
@@ -259,16 +259,13 @@ def fit_cells(row: ComparisonRow, threshold: str | None, *, warm: bool = False) 
 
 
 def points(value: float | None, *, sign: bool = False, digits: int = 2) -> str:
-    """A fraction of accuracy in points of a percent: `91.23`, `-0.46`."""
-    return "" if value is None else f"{100 * value:{'+' if sign else ''}.{digits}f}"
+    """A fraction of accuracy in points of a percent: `91.23`, `-0.46`; zero has no minus sign."""
+    return "" if value is None else f"{100 * value:{'+' if sign else ''}z.{digits}f}"
 
 
 def span(interval: tuple[float, float] | None, digits: int = 2) -> str:
-    """An interval in points: `[-0.90, +0.02]`."""
-    if interval is None:
-        return ""
-    low, high = (points(end, sign=True, digits=digits) for end in interval)
-    return f"[{low}, {high}]"
+    """An interval in points: `[-0.90, +0.02]`; a bound that rounds to zero keeps its sign, as zero may lie outside."""
+    return "" if interval is None else f"[{', '.join(f'{100 * end:+.{digits}f}' for end in interval)}]"
 
 
 def _filled(
@@ -305,7 +302,7 @@ def _epochs(found: EpochsToThreshold | None) -> str:
 
 def _fewer(found: EpochsToThreshold | None) -> str:
     """Format `-1.5`, or `-1.5 (2 of 3)` if the other seeds have no difference."""
-    return "" if found is None or found.mean is None else f"{found.mean:+.1f}{_part(found)}"
+    return "" if found is None or found.mean is None else f"{found.mean:+z.1f}{_part(found)}"
 
 
 def _part(found: EpochsToThreshold) -> str:

@@ -377,13 +377,13 @@ class Comparison:
 
 
 def _rise(row: ComparisonRow) -> str:
-    return f"{row.variant} {100 * (row.rise or 0):+.1f}"
+    return f"{row.variant} {100 * (row.rise or 0):+z.1f}"
 
 
 def _rises(rising: list[ComparisonRow]) -> str:
     """Return the range of the rises of all rows: `every row, +6.1 to +12.4`."""
     rises = [100 * (row.rise or 0) for row in rising]
-    return f"every row, {min(rises):+.1f} to {max(rises):+.1f}"
+    return f"every row, {min(rises):+z.1f} to {max(rises):+z.1f}"
 
 
 def _points(fraction: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -76,6 +77,7 @@ def _files() -> list[Path]:
     return sorted((HOUSE / "cifar_lab").rglob("*.py"))
 
 
+@cache
 def _imports(path: Path) -> set[str]:
     """Full names of the modules that a file imports anywhere; `from a import b` counts as `a.b` too."""
     names: set[str] = set()

@@ -20,24 +20,10 @@ from cifar_lab.store.cell_record import CellRecord
 TRIES = int(os.environ.get("CIFAR_LAB_FAULTS", "20"))
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, few_images: Path, tiny_ablation: Path) -> Path:
-    """A folder in which `tiny` was run with two seeds."""
-    folder = tmp_path_factory.mktemp("whole")
-    line = [sys.executable, "-m", "cifar_lab", "run-ablation", "tiny", "--data", str(few_images), "--ablations"]
-    environment = {**os.environ, "CIFAR_LAB_CACHE": str(tmp_path_factory.mktemp("cache"))}
-    done = subprocess.run(
-        [*line, str(tiny_ablation), "--offline"], cwd=folder, env=environment, capture_output=True, text=True,
-        timeout=500, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
 @pytest.fixture
-def here(whole: Path, folder: Path, tiny_ablation: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of that folder, which is the current one."""
-    shutil.copytree(whole / "runs", folder / "runs")
+def here(tiny_study: Path, folder: Path, tiny_ablation: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the study, in the current folder."""
+    shutil.copytree(tiny_study / "runs", folder / "runs")
     monkeypatch.setenv("CIFAR_LAB_ABLATIONS", str(tiny_ablation))
     return folder
 
@@ -87,7 +73,7 @@ FILES = ("result.json", "cell.json", "journal.jsonl", "predictions.npz", "code.d
 @pytest.mark.parametrize("number", range(TRIES))
 @pytest.mark.parametrize("kind", FILES)
 def test_a_command_shows_what_was_written_or_names_the_damage(
-    here: Path, whole: Path, capsys: pytest.CaptureFixture[str], kind: str, number: int
+    here: Path, capsys: pytest.CaptureFixture[str], kind: str, number: int
 ) -> None:
     chance = random.Random(f"{kind} {number}")
     notes = sorted((here / "runs" / "invocations").iterdir())

@@ -44,7 +44,6 @@ def numbers(record: CellRecord) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> CellJob:
-    os.environ["CIFAR_LAB_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     dataset = load(str(few_images))
     return CellJob(
         fingerprint=RECIPE.fingerprint(seed=0, data_hash=dataset.hash), recipe=RECIPE, seed=0, data=str(few_images),

@@ -9,12 +9,14 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
+from cifar_lab import extension
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.ablation.registry import discover
 from cifar_lab.cli import run
@@ -27,6 +29,7 @@ FILES = dict(re.findall(r"^`([^`\n]+)`\n\n```\w+\n(.*?)^```$", PAGE, re.DOTALL |
 COMMANDS = [
     line for block in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE) for line in block.splitlines()
 ]
+Ran = Callable[..., Any]
 TINY = [
     "model.blocks=[1]", "model.width=8", "train.batch_size=10", "data.val_fraction=0.2", "train.epochs=1",
     "--seeds", "0", "--device", "cpu", "--workers", "1",
@@ -51,14 +54,28 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def _ran(root: Path, *words: str, **environment: str) -> Any:
-    """The JSON of a command, typed in the folder of the page's files."""
-    known = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "mylab"), str(HOUSE)]), **environment}
-    line = [sys.executable, "-m", "cifar_lab", *words, "--json"]
-    done = subprocess.run(line, cwd=root, env=known, capture_output=True, text=True, timeout=500, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "warning" not in done.stderr
-    return json.loads(done.stdout)
+@pytest.fixture
+def ran(written: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Ran]:
+    """`ran("list", "--ablations", "mine")`: the JSON of a command, typed in the folder of the page's files."""
+    monkeypatch.syspath_prepend(written / "mylab")
+    monkeypatch.chdir(written)
+
+    def ran(*words: str) -> Any:
+        _forget()
+        code = run([*words, "--json"])
+        said = capsys.readouterr()
+        assert (code, "warning" in said.err) == (0, False), said.err
+        return json.loads(said.out)
+
+    yield ran
+    _forget()
+
+
+def _forget() -> None:
+    """Forget the modules of the page's package, as another process would not know them."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "mylab"]:
+        del sys.modules[name]
+    extension.describe_version.cache_clear()
 
 
 def test_the_page_has_the_files_it_speaks_of() -> None:
@@ -77,12 +94,12 @@ def test_the_page_has_the_files_it_speaks_of() -> None:
     }
 
 
-def test_list_says_where_each_comes_from(written: Path) -> None:
-    from_ = {entry["name"]: entry["from"] for entry in _ran(written, "list", "--ablations", "mine")}
+def test_list_says_where_each_comes_from(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    from_ = {entry["name"]: entry["from"] for entry in ran("list", "--ablations", "mine")}
     assert (from_["smoothing"], from_["cool_down"], from_["peak_rate"]) == ("mine", "mine", "mylab")
     assert set(from_.values()) == {"built-in", "mine", "mylab"}
-    in_environment = _ran(written, "list", CIFAR_LAB_ABLATIONS=os.pathsep.join(["mine", ""]))
-    assert {entry["name"]: entry["from"] for entry in in_environment} == from_
+    monkeypatch.setenv("CIFAR_LAB_ABLATIONS", os.pathsep.join(["mine", ""]))
+    assert {entry["name"]: entry["from"] for entry in ran("list")} == from_
 
 
 def test_the_table_names_origins_only_where_they_differ(
@@ -99,25 +116,25 @@ def test_the_table_names_origins_only_where_they_differ(
     assert "mine" in table
 
 
-def test_the_packages_study_is_described_and_runs(written: Path, few_images: Path) -> None:
-    described = _ran(written, "describe", "peak_rate")
+def test_the_packages_study_is_described_and_runs(ran: Ran, few_images: Path) -> None:
+    described = ran("describe", "peak_rate")
     assert [row["diff"] for row in described["variants"]] == [{}, {"optim.lr": 0.2}, {"optim.lr": 0.4}]
     words = ["peak_rate", *TINY, "--data", str(few_images), "--variants", "lr20"]
-    done = _ran(written, "run-ablation", *words, "--offline")
+    done = ran("run-ablation", *words, "--offline")
     assert (done["trained"], {cell["state"] for cell in done["cells"]}) == (1, {"finished"})
 
 
-def test_the_file_in_a_folder_is_planned(written: Path, few_images: Path) -> None:
-    plan = _ran(written, "plan", "smoothing", "--ablations", "mine", *TINY, "--data", str(few_images))
+def test_the_file_in_a_folder_is_planned(ran: Ran, few_images: Path) -> None:
+    plan = ran("plan", "smoothing", "--ablations", "mine", *TINY, "--data", str(few_images))
     assert [cell["variant"] for cell in plan["cells"]] == ["off", "ls05", "ls10"]
 
 
-def test_the_packages_network_data_augmentation_optimizer_and_metric_are_trained(written: Path) -> None:
+def test_the_packages_network_data_augmentation_optimizer_and_metric_are_trained(ran: Ran, written: Path) -> None:
     typed = next(line for line in COMMANDS if line.startswith("cifar-lab train model.name=patches"))
     words = [*shlex.split(typed)[1:], "train.epochs=2", "train.batch_size=16", "--device", "cpu", "--offline", "--yes"]
-    done = _ran(written, *words, "--runs", "own")
+    done = ran(*words, "--runs", "own")
     assert (done["trained"], done["cells"][0]["state"]) == (1, "finished")
-    again = _ran(written, *words, "--runs", "own")
+    again = ran(*words, "--runs", "own")
     assert (again["trained"], again["reused"]) == (0, 1)
     folder = written / "own" / done["cells"][0]["fingerprint"]
     result, cell = (json.loads((folder / name).read_text()) for name in ("result.json", "cell.json"))
@@ -128,10 +145,10 @@ def test_the_packages_network_data_augmentation_optimizer_and_metric_are_trained
     assert (len(cell["classes"]), cell["side"], cell["data"]["kind"]) == (4, 16, "registered")
 
 
-def test_the_packages_callback_acts_and_its_metric_is_in_the_journal(written: Path) -> None:
+def test_the_packages_callback_acts_and_its_metric_is_in_the_journal(ran: Ran, written: Path) -> None:
     typed = next(line for line in COMMANDS if "train.callbacks" in line)
     small = ["model.blocks=[1]", "model.width=8", "train.epochs=2", "train.batch_size=16", "--device", "cpu"]
-    done = _ran(written, *shlex.split(typed)[1:], *small, "--offline", "--yes", "--runs", "called")
+    done = ran(*shlex.split(typed)[1:], *small, "--offline", "--yes", "--runs", "called")
     assert (done["trained"], done["cells"][0]["state"]) == (1, "finished")
     points = read_points(written / "called" / done["cells"][0]["fingerprint"])
     assert [point.values["GradientNoise/weight_norm"] > 0 for point in points] == [True, True]
@@ -150,13 +167,13 @@ def test_they_keep_the_contract_for_authors(written: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_changed_network_is_another_cell(written: Path) -> None:
+def test_a_changed_network_is_another_cell(ran: Ran, written: Path) -> None:
     words = ["plan", "peak_rate", "model.name=patches", "--data", "stripes", "--seeds", "0", "--device", "cpu"]
     path = written / "mylab" / "mylab" / "nets.py"
-    before = _ran(written, *words)
+    before = ran(*words)
     text = path.read_text()
     path.write_text(text.replace("nn.GELU()", "nn.ReLU()"))
-    after = _ran(written, *words)
+    after = ran(*words)
     path.write_text(text)
     assert before["cells"][0]["fingerprint"] != after["cells"][0]["fingerprint"]
 
@@ -174,16 +191,16 @@ def test_the_chain_is_what_the_page_says_of_it(chain: Ablation) -> None:
     assert chain.ancestors("smooth") == ()
 
 
-def test_a_stage_brings_the_one_that_it_continues(written: Path, few_images: Path) -> None:
+def test_a_stage_brings_the_one_that_it_continues(ran: Ran, few_images: Path) -> None:
     words = ["cool_down", "--ablations", "mine", *TINY, "--data", str(few_images), "--variants", "cooled"]
-    plan = _ran(written, "plan", *words)
+    plan = ran("plan", *words)
     assert [cell["variant"] for cell in plan["cells"]] == ["flat", "cooled"]
 
 
-def test_students_bring_their_teachers(written: Path, few_images: Path) -> None:
+def test_students_bring_their_teachers(ran: Ran, few_images: Path) -> None:
     words = ["smaller", "--ablations", "mine", "--scale", "smoke", "--data", str(few_images)]
     words += ["--variants", "by_two,by_seeds"]
-    plan = _ran(written, "plan", *words, "--seeds", "1")
+    plan = ran("plan", *words, "--seeds", "1")
     named = [f"{cell['variant']}/s{cell['seed']}" for cell in plan["cells"]]
     assert named == ["teacher/s1", "alone/s1", "by_two/s1", "alone/s0", "alone/s2", "by_seeds/s1"]
     macs = {name: cell["macs"] for name, cell in zip(named, plan["cells"], strict=True)}

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import pickle
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,14 +39,9 @@ class Ran(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, few_images: Path, tiny_ablation: Path) -> Ran:
-    folder = tmp_path_factory.mktemp("inferred")
-    environment = {**os.environ, "CIFAR_LAB_CACHE": str(folder / "cache")}
-    line = [sys.executable, "-m", "cifar_lab", "run-ablation", "tiny", "--data", str(few_images), "--ablations",
-            str(tiny_ablation), "--offline", "--json"]  # fmt: skip
-    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False)
-    assert done.returncode == 0, done.stderr
-    return Ran(folder / "runs", few_images)
+def ran(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path, few_images: Path) -> Ran:
+    runs = shutil.copytree(tiny_study / "runs", tmp_path_factory.mktemp("inferred") / "runs")
+    return Ran(Path(runs), few_images)
 
 
 @pytest.fixture

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +16,9 @@ from cifar_lab.store.cell_record import CellRecord
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, few_images: Path, tiny_ablation: Path) -> Path:
-    """A folder in which `tiny` was run with one seed."""
-    folder = tmp_path_factory.mktemp("living")
-    line = [sys.executable, "-m", "cifar_lab", "run-ablation", "tiny", "--data", str(few_images), "--ablations"]
-    environment = {**os.environ, "CIFAR_LAB_CACHE": str(tmp_path_factory.mktemp("cache"))}
-    done = subprocess.run(
-        [*line, str(tiny_ablation), "--seeds", "0", "--offline"], cwd=folder, env=environment, capture_output=True,
-        text=True, timeout=500, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return folder
+def ran(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path) -> Path:
+    """A folder of its own in which `tiny` was run."""
+    return Path(shutil.copytree(tiny_study, tmp_path_factory.mktemp("living") / "study"))
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +46,7 @@ def test_status_shows_every_ablation_and_every_cell_of_one(capsys: pytest.Captur
     assert "tiny" in _said(capsys, "status")
     said = _said(capsys, "status", "tiny")
     assert "off/s0" in said
-    assert "2 cells: 2 finished" in said
+    assert "4 cells: 4 finished" in said
     tree = _json(capsys, "status", "tiny")
     assert {cell["state"] for cell in tree["cells"]} == {"finished"}
 
@@ -107,7 +97,8 @@ def test_tail_tells_a_cell_epoch_by_epoch(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_diff_names_what_tells_two_cells_apart_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
-    a, b = (record.fingerprint[:10] for record in _records())
+    cells = _json(capsys, "status", "tiny")["cells"]
+    a, b = (cell["fingerprint"][:10] for cell in cells if cell["seed"] == 0)
     said = _said(capsys, "diff", a, b)
     assert "model.dropout" in said
     assert "optim.lr" not in said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,6 @@ TINY = [
     "data.cutout=4", "data.cutmix=1.0", "model.stem=whitening", "train.tta=flip_shift",
 ]  # fmt: skip
 MACHINE = ["--device", "cpu", "--yes", "--json"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One cache for all tests: the process that starts the workers keeps the environment of the first."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CIFAR_LAB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def _trained(capsys: pytest.CaptureFixture[str], runs: Path, source: str, *words: str) -> dict[str, Any]:

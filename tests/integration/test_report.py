@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import zipfile
@@ -27,14 +26,8 @@ class Ran(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, few_images: Path, tiny_ablation: Path) -> Ran:
-    folder = tmp_path_factory.mktemp("reported")
-    environment = {**os.environ, "CIFAR_LAB_CACHE": str(folder / "cache")}
-    line = [sys.executable, "-m", "cifar_lab", "run-ablation", "tiny", "--data", str(few_images), "--ablations",
-            str(tiny_ablation), "--offline", "--json"]  # fmt: skip
-    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False)
-    assert done.returncode == 0, done.stderr
-    return Ran(folder / "runs", ["--runs", str(folder / "runs"), "--ablations", str(tiny_ablation)])
+def ran(tiny_study: Path, tiny_ablation: Path) -> Ran:
+    return Ran(tiny_study / "runs", ["--runs", str(tiny_study / "runs"), "--ablations", str(tiny_ablation)])
 
 
 def test_the_page_of_what_was_run_has_its_numbers_curves_and_provenance(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,17 +28,31 @@ def job(tmp_path: Path, few_images: Path) -> CellJob:
     return tiny_job(tmp_path / "runs", few_images)
 
 
-@pytest.fixture
-def finished(job: CellJob) -> CellRecord:
-    """The record of that cell, trained to its end."""
+@pytest.fixture(scope="session")
+def _finished_once(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> CellRecord:
+    job = tiny_job(tmp_path_factory.mktemp("finished"), few_images)
     train_cell(job)
     return job.record
 
 
-@pytest.fixture
-def stopped(job: CellJob) -> CellRecord:
-    """The record of that cell, stopped in its first epoch with a checkpoint."""
+@pytest.fixture(scope="session")
+def _stopped_once(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> CellRecord:
+    job = tiny_job(tmp_path_factory.mktemp("stopped"), few_images)
     stop_in_first_epoch(job)
+    return job.record
+
+
+@pytest.fixture
+def finished(job: CellJob, _finished_once: CellRecord) -> CellRecord:
+    """The record of that cell, trained to its end."""
+    shutil.copytree(_finished_once.folder, job.record.folder)
+    return job.record
+
+
+@pytest.fixture
+def stopped(job: CellJob, _stopped_once: CellRecord) -> CellRecord:
+    """The record of that cell, stopped in its first epoch with a checkpoint."""
+    shutil.copytree(_stopped_once.folder, job.record.folder)
     return job.record
 
 

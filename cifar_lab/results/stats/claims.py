@@ -127,7 +127,7 @@ class Judgement:
         found = self.difference
         if found is None or found.mean is None:
             return ""
-        return f"{100 * found.mean:+.2f}{_bracket(found.interval, '+.2f')} points over {many(found.pairs, 'pair')}"
+        return f"{100 * found.mean:+z.2f}{_bracket(found.interval, '+.2f')} points over {many(found.pairs, 'pair')}"
 
     @property
     def words(self) -> str:

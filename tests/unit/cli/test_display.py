@@ -57,7 +57,7 @@ def test_a_cell_that_another_runner_got_first_is_not_announced(tmp_path: Path, s
     display.ended(one, None)
     assert said() == [
         "1 cell waits for another runner",
-        "off/s0: test 50.00 % in 1 s (trained by another runner) [1 of 2]",
+        "off/s0: test 50.00 % after 1 s of training (trained by another runner) [1 of 2]",
     ]
 
 

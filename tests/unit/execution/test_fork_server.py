@@ -16,6 +16,10 @@ from cifar_lab.cli import run
 from cifar_lab.execution import fork_server
 from cifar_lab.execution.engine import warm_up
 
+pytestmark = pytest.mark.usefixtures("users_fork_server")
+LIGHT = ("json", "decimal")
+"""Modules in place of those that workers need, which take seconds to load."""
+
 
 def test_it_is_started_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
     code = (
@@ -29,7 +33,10 @@ def test_it_is_started_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_needed", [True, False])
-def test_it_stays_where_cells_are_missing_and_ends_where_none_is(is_needed: bool) -> None:
+def test_it_stays_where_cells_are_missing_and_ends_where_none_is(
+    is_needed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fork_server, "PRELOADED", LIGHT)
     server: Any = forkserver._forkserver  # type: ignore[attr-defined]
     with warm_up(trains=True) as settle:
         assert server._forkserver_pid is not None
@@ -64,10 +71,10 @@ def test_its_processes_have_torch() -> None:
 
 
 def test_it_is_there_when_it_was_waited_for() -> None:
-    fork_server.wait()
+    fork_server.wait(LIGHT)
     server: Any = forkserver._forkserver  # type: ignore[attr-defined]
     pid = server._forkserver_pid
-    fork_server.start_fork_server()
+    fork_server.start_fork_server(LIGHT)
     assert server._forkserver_pid == pid, "one server is enough"
 
 
@@ -102,12 +109,11 @@ def test_who_trains_has_it_load_what_cells_need_and_who_plans_what_timing_needs(
 
 def test_one_that_loaded_less_is_replaced_by_who_needs_more_and_not_the_other_way_round() -> None:
     server: Any = forkserver._forkserver  # type: ignore[attr-defined]
-    fork_server.stop()
-    fork_server.wait(fork_server.WITHOUT_COMPILER)
+    fork_server.wait(LIGHT[:1])
     small = server._forkserver_pid
-    fork_server.wait()
+    fork_server.wait(LIGHT)
     large = server._forkserver_pid
-    fork_server.wait(fork_server.WITHOUT_COMPILER)
+    fork_server.wait(LIGHT[:1])
     assert small != large == server._forkserver_pid
 
 

@@ -46,13 +46,21 @@ class Lab(NamedTuple):
         return code, json.loads(captured.out)
 
 
-@pytest.fixture
-def lab(tmp_path: Path, few_images: Path) -> Iterator[Lab]:
-    runs = tmp_path / "runs"
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> Path:
+    """Return a runs folder with the three cells, to be copied."""
+    runs = tmp_path_factory.mktemp("trained") / "runs"
     a, b, stopped = (tiny_job(runs, few_images, seed) for seed in range(3))
     train_cell(a)
     train_cell(b)
     stop_in_first_epoch(stopped)
+    return runs
+
+
+@pytest.fixture
+def lab(tmp_path: Path, few_images: Path, trained: Path) -> Iterator[Lab]:
+    runs = Path(shutil.copytree(trained, tmp_path / "runs"))
+    a, b, stopped = (tiny_job(runs, few_images, seed) for seed in range(3))
     asked = [records.cell_ref(job.fingerprint, "a", job.seed, recipe=TINY.digest()) for job in (a, b, stopped)]
     data = DataSource(name="x", kind="folder", hash=a.data_hash, source=a.data)
     note = records.invocation(*asked, id="20261122T210000.000-tiny", ablation="tiny", control="a", data=data)

@@ -55,6 +55,11 @@ def test_a_difference_and_its_bounds_have_a_sign() -> None:
     assert span(None) == ""
 
 
+def test_what_rounds_to_zero_has_no_minus_sign() -> None:
+    assert shown(row(difference=-0.00004))["Δ"] == "+0.00"
+    assert span((-0.001, -0.00004)) == "[-0.10, -0.00]", "zero lies outside"
+
+
 def test_what_is_not_known_is_blank_and_what_is_missing_is_said() -> None:
     there = shown(NOTHING)
     assert (there["n"], there["accuracy %"], there["± std"], there["Δ"], there["interval"]) == ("0", "", "", "", "")
