@@ -13,7 +13,7 @@ demo: .venv/.installed  ## Train a small ablation on embedded data, print its ta
 test: .venv/.installed-dev  ## The quick tier: minutes on two cores
 	$(BIN)/python -m pytest -n 2 --durations 25 -m "not slow and not browser and not gpu"
 
-test-all: .venv/.installed-dev  ## Everything that this machine can run
+test-all: .venv/.installed-all  ## Everything that this machine can run
 	$(BIN)/python -m pytest
 
 FAULTS ?= full
@@ -95,6 +95,12 @@ clean:  ## Remove the environment and what tools cached; runs and stores stay
 .venv/.installed-dev: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch .venv/.installed $@
+
+# The MLflow server of docker/ needs boto3, of the botocore that s3fs has; pip would try one after the other for minutes.
+.venv/.installed-all: .venv/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  "boto3==$$($(BIN)/python -c 'import botocore; print(botocore.__version__)')"
+	@touch $@
 
 .venv/.installed-bench: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'

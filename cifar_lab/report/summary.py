@@ -80,12 +80,12 @@ def _differences(rows: Sequence[ComparisonRow]) -> list[str]:
 def _difference(row: ComparisonRow, *, is_first: bool) -> str:
     """Return `r4 is better than r16 by 1.20 points (interval +0.30 to +2.10)`; of a later one, the short form."""
     assert row.difference is not None, "a verdict without a difference"
-    low, high = (points(end, sign=True) for end in row.interval or (None, None))
+    ends = span(row.interval)[1:-1].replace(", ", " to ")
     partly = f" where it trains ({row.diverged} diverged)" if row.diverged else ""
-    by, span = points(abs(row.difference)), f"{low} to {high}"
+    by = points(abs(row.difference))
     if is_first:
-        return f"{row.variant} is {row.verdict} than {row.against} by {by} points (interval {span}){partly}"
-    return f"{row.variant} is {row.verdict} by {by} ({span}){partly}"
+        return f"{row.variant} is {row.verdict} than {row.against} by {by} points (interval {ends}){partly}"
+    return f"{row.variant} is {row.verdict} by {by} ({ends}){partly}"
 
 
 def _equivalent(rows: Sequence[ComparisonRow], margin: float) -> list[str]:

@@ -250,6 +250,7 @@ def test_two_runners_share_the_cells_and_train_none_twice(lab: Lab) -> None:
         assert record.owner() is None
 
 
+@pytest.mark.slow
 def test_what_a_killed_runner_leaves_the_other_takes_over(lab: Lab, undisturbed: dict[str, dict[str, Any]]) -> None:
     # One thread each, as two workers on two cores have: the same execution as the undisturbed run.
     first = lab.start("--seeds", "0", runner="a")

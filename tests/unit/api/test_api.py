@@ -101,7 +101,6 @@ def trained(few_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("notebook")
         patch.chdir(folder)
-        patch.setenv("CIFAR_LAB_CACHE", str(folder / "cache"))
         result = cifar_lab.run(MADE, data=str(few_images), **CALL)
     return folder, result
 
@@ -167,7 +166,6 @@ def test_one_recipe_is_trained_and_gone_on_with(
     few_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CIFAR_LAB_CACHE", str(tmp_path / "cache"))
     first = cifar_lab.train_recipe(MADE.baseline, data=str(few_images), overrides={"train.epochs": 1}, **CALL)
     assert (first.trained, list(first.fingerprints)) == (1, ["recipe/s0"])
     fingerprint = first.fingerprints["recipe/s0"]
@@ -188,7 +186,6 @@ def test_a_call_whose_hours_are_over_returns_and_says_so(
     few_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CIFAR_LAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("cifar_lab.execution.stop_signals.SHORTEST_HOURS", 0.0)
     result = cifar_lab.train_recipe(MADE.baseline, data=str(few_images), hours=1e-9, **CALL)
     assert result.trained == 0

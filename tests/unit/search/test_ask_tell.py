@@ -199,9 +199,10 @@ def test_a_cell_that_is_finished_answers_a_trial_at_once(search: Search) -> None
     assert (search.trial(0).value, search.trial(0).user_attrs[trials.REUSED]) == (0.7, True)
 
 
-def test_a_smaller_budget_than_any_candidate_ends_the_search(tmp_path: Path) -> None:
+def test_a_smaller_budget_than_any_candidate_ends_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ask_tell, "OVER_IN_A_ROW", 50)
     tight = Search(tmp_path / "runs", setting=setting(budget=SearchBudget(max_params=10)))
-    with pytest.raises(UsageError, match="in a row were over the budget"):
+    with pytest.raises(UsageError, match="50 candidates in a row were over the budget"):
         tight.asking.take(set())
 
 
