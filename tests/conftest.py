@@ -17,7 +17,6 @@ import pytest
 from hypothesis import settings
 
 from cifar_lab.config import declaration_file
-from cifar_lab.data import synthetic
 from cifar_lab.execution import fork_server
 
 if TYPE_CHECKING:
@@ -42,6 +41,8 @@ OF_THE_USER = ("CIFAR_LAB_RUNS", "CIFAR_LAB_ABLATIONS", "CIFAR_LAB_NOTIFY", "MLF
 @pytest.fixture(scope="session", autouse=True)
 def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
     """Give the session a cache, and keep one server of workers: each command would load torch again, for seconds."""
+    from cifar_lab.data import synthetic  # with numpy
+
     start, stop = fork_server.start_fork_server, fork_server.stop
     before: dict[str, str] = {}
 
