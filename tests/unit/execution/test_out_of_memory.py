@@ -156,6 +156,7 @@ ResNet.forward = full
 """Loaded by every process of a command: in workers a network with dropout finds no memory."""
 
 
+@pytest.mark.slow
 def test_a_cell_without_memory_stops_no_other_and_shows_no_traceback(
     folder: Path, few_images: Path, tiny_ablation: Path
 ) -> None:
@@ -174,6 +175,7 @@ def test_a_cell_without_memory_stops_no_other_and_shows_no_traceback(
     assert failure["error"].startswith("CellError: out of memory")
 
 
+@pytest.mark.slow
 def test_steps_that_find_no_memory_while_they_are_timed_are_told_in_one_line(
     folder: Path, few_images: Path, tiny_ablation: Path
 ) -> None:
