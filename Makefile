@@ -25,7 +25,7 @@ check: .venv/.installed-dev  ## Lint, format, types, the direction of imports, l
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow" tests/contracts/test_imports.py tests/contracts/test_supply_chain.py
+	$(BIN)/python -m pytest -n 2 tests/contracts/test_imports.py tests/contracts/test_supply_chain.py
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/shellcheck docker/*.sh

@@ -39,7 +39,7 @@ OF_THE_USER = ("CIFAR_LAB_RUNS", "CIFAR_LAB_ABLATIONS", "CIFAR_LAB_NOTIFY", "MLF
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
+def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Give the session a cache, and keep one server of workers: each command would load torch again, for seconds."""
     from cifar_lab.data import synthetic  # with numpy
 
@@ -66,7 +66,7 @@ def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.Monkey
         patch.setattr(synthetic, "generate", cache(synthetic.generate))
         for name in OF_THE_USER:
             patch.delenv(name, raising=False)
-        yield patch
+        yield
 
 
 @pytest.fixture(autouse=True)

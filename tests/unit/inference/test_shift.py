@@ -41,7 +41,6 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> ChosenRuns:
     return choose_runs(runs, names)
 
 
-@pytest.mark.slow
 def test_estimates_follow_the_accuracy_down_better_than_the_val_accuracy_does(chosen: ChosenRuns) -> None:
     dataset = generate()
     images, labels = np.array(dataset.test_images[:500]), np.array(dataset.test_labels[:500])
@@ -58,7 +57,6 @@ def test_estimates_follow_the_accuracy_down_better_than_the_val_accuracy_does(ch
     assert np.mean(errors) < 0.75 * np.mean(without)
 
 
-@pytest.mark.slow
 def test_on_test_images_of_the_same_source_the_estimate_is_close(chosen: ChosenRuns) -> None:
     dataset = generate()
     estimate = estimate_shift(chosen, images_of_array(np.array(dataset.test_images)), device="cpu")
