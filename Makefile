@@ -2,6 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# uv installs in a fifth of pip's time, but does not read pip's configuration: with an index of pip's own, or where uv fails, pip installs.
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+define install
+	@echo "Installing into .venv: $(WHAT)"
+	@{ ! $(PIP) config get global.index-url >/dev/null 2>&1 && test -z "$$PIP_INDEX_URL" && $(PIP) install uv \
+	  && $(BIN)/python -m uv pip install --quiet --python $(BIN)/python $(WHAT); } || $(PIP) install $(WHAT)
+endef
+
 .PHONY: demo test test-all test-faults check docs audit sbom image-digests lowest lock results bench gpu gpu-check gpu-pack clean
 
 demo: .venv/.installed  ## Train a small ablation on embedded data, print its table, say where to look
@@ -88,24 +96,28 @@ clean:  ## Remove the environment and what tools cached; runs and stores stay
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "cifar-lab needs Python 3.11 or newer; try: make PYTHON=python3.12 …"; exit 1; }
 	$(PYTHON) -m venv .venv
 
+.venv/.installed: WHAT = -e .
 .venv/.installed: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(install)
 	@touch $@
 
+.venv/.installed-dev: WHAT = -e '.[dev]'
 .venv/.installed-dev: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(install)
 	@touch .venv/.installed $@
 
 # The MLflow server of docker/ needs boto3, of the botocore that s3fs has; pip would try one after the other for minutes.
+.venv/.installed-all: WHAT = boto3==$$($(BIN)/python -c 'import botocore; print(botocore.__version__)')
 .venv/.installed-all: .venv/.installed-dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  "boto3==$$($(BIN)/python -c 'import botocore; print(botocore.__version__)')"
+	$(install)
 	@touch $@
 
+.venv/.installed-bench: WHAT = -e '.[dev,bench]'
 .venv/.installed-bench: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	$(install)
 	@touch .venv/.installed .venv/.installed-dev $@
 
+.venv/.installed-audit: WHAT = -e '.[dev,audit]'
 .venv/.installed-audit: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,audit]'
+	$(install)
 	@touch .venv/.installed .venv/.installed-dev $@
