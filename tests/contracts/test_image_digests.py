@@ -88,3 +88,8 @@ def test_without_docker_there_is_one_line(folder: Path) -> None:
     done = subprocess.run(line, env={"PATH": str(folder)}, capture_output=True, text=True, check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert "docker cannot be started" in done.stderr
+
+
+def test_every_image_of_the_checkout_is_pinned() -> None:
+    line = [sys.executable, str(DOCKER / "image_digests.py"), "--check"]
+    assert subprocess.run(line, capture_output=True, check=False).returncode == 0
