@@ -43,8 +43,10 @@ def compare(
     if format not in FORMATS:
         raise UsageError(f"no format named '{format}'{nearest(format, FORMATS)}")
     o.require_setting(invocation, [name], scale, data, overrides or [])
+    from cifar_lab.store.ablation_file import SEARCH
+
     diff = parse_overrides(overrides or [])
-    if name != "train" and not name.startswith("sweep."):
+    if name != "train" and not name.startswith(SEARCH):
         known = registry.discover(*(ablations or []))
         if name in known.known() or not (has_run(name, runs) or kept_as(name, runs)):
             known.find(name)

@@ -15,7 +15,7 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[ABLATION]…",
-        help="Ablations that were run; without one, everything in the runs folder.",
+        help="Ablations that were run, and searches as sweep.NAME; without one, everything in the runs folder.",
         autocompletion=completion.ablations,
     ),
 ]
@@ -37,18 +37,21 @@ def pack(
 ) -> int:  # fmt: skip
     """Write records, notes, comparisons and a description (RO-Crate) into one zip; exit code 1 when one is damaged.
 
-    `compare`, `report`, `verify`, `status`, `failures`, `diff`, `tail` and `fsck` read it: `--runs study.zip`. The same
-    records give the same bytes. Checkpoints and passwords are never packed.
+    `compare`, `report`, `verify`, `status`, `failures`, `diff`, `tail`, `fsck`, and for searches `sweep-report` and the
+    like, read it: `--runs study.zip`. The same records give the same bytes. Checkpoints and passwords are never packed.
     """
     o.require_place(output, "study.zip", (".zip",))
     from cifar_lab.report import pack as packing
     from cifar_lab.store import checksum
+    from cifar_lab.store.runs_folder import STUDIES
 
     parcel = packing.gather(runs.resolve(), list(dict.fromkeys(names or [])), weights=weights, predictions=predictions)
     with o.writing(output):
         count, unpacked = packing.write_zip(parcel, output)
     size, digest = output.stat().st_size, checksum.hash_file(output)
     ablations = parcel.contents.ablations
+    if parcel.lacks_trials:
+        console.say(f"warning: the trials of searches are not in {output}: {runs / STUDIES} is not there")
     if as_json:
         told = {"path": str(output.resolve()), "ablations": ablations, "settings": parcel.settings}
         told |= {

@@ -60,7 +60,7 @@ def report(
 
 
 def sweep_report(
-    name: Name, output: Output = Path("sweep.html"), storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS,
+    name: Name, output: Output = Path("sweep.html"), storage: Storage = None, runs: o.RunsOrZip = o.DEFAULT_RUNS,
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Write a page of one search: history, accuracy against parameters, importances, best recipe, all trials."""

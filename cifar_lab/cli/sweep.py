@@ -244,7 +244,7 @@ def _confirm(found: Request, left: int, yes: bool) -> None:
 
 
 def sweep_status(
-    name: MaybeName = None, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False
+    name: MaybeName = None, storage: Storage = None, runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False
 ) -> int:
     """Show the progress of a study; without a name, of all. A study that cannot be read hides no other."""
     from cifar_lab.search.study import load_study, study_names
@@ -275,7 +275,7 @@ def sweep_status(
 
 
 def sweep_best(
-    name: Name, output: RecipeFile = None, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS,
+    name: Name, output: RecipeFile = None, storage: Storage = None, runs: o.RunsOrZip = o.DEFAULT_RUNS,
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Show the best recipe of a study, and the front of accuracy and parameters; `-o` saves it for `train --recipe`."""

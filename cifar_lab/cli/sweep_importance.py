@@ -8,7 +8,7 @@ from cifar_lab.cli.sweep_storage import Name, Storage, loaded_study
 
 
 def sweep_importance(
-    name: Name, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False
+    name: Name, storage: Storage = None, runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False
 ) -> int:
     """Show the importance of each dimension for the accuracy, and how far resampled trials move it; few rank none."""
     from cifar_lab.report.importance_table import EVALUATORS, RESAMPLED, explain_importances, importance_rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from cifar_lab.redaction import redacted_command
+from cifar_lab.store.ablation_file import SEARCH
 from cifar_lab.store.invocation import FOLDER, Invocation
 from cifar_lab.store.packed_study import METADATA
 from cifar_lab.store.record_files import CellFile
@@ -21,7 +23,7 @@ CONFORMS = "https://w3id.org/ro/crate/1.1"
 FORMATS = {
     "json": "application/json", "jsonl": "application/x-ndjson", "csv": "text/csv", "md": "text/markdown",
     "tex": "application/x-tex", "txt": "text/plain", "cff": "application/yaml", "diff": "text/x-diff",
-    "npz": "application/zip", "safetensors": "application/octet-stream",
+    "npz": "application/zip", "safetensors": "application/octet-stream", "journal": "application/x-ndjson",
 }  # fmt: skip
 """Media types by the end of a name."""
 OWN = "cifar-lab"
@@ -97,7 +99,9 @@ def requirements(contents: PackContents) -> str:
 def readme(contents: PackContents, tables: Mapping[str, str], *, weights: bool, predictions: bool = True) -> str:
     """Return `README.md`: what is here, and how to read it again. `tables`: title of each comparison by its path."""
     cells = Counter(note.ablation for note in contents.notes for _ in note.cells)
-    first = max(sorted(cells), key=lambda name: cells[name], default="ABLATION")
+    searches = sorted(shlex.quote(name.removeprefix(SEARCH)) for name in cells if name.startswith(SEARCH))
+    ablations = sorted(name for name in cells if not name.startswith(SEARCH))
+    first = max(ablations, key=lambda name: cells[name], default="ABLATION")
     listed = [f"- [{title}]({quote(path)})" for path, title in tables.items()]
     commits = ", ".join(commit[:12] for commit in contents.commits()) or "not recorded"
     left_out = [name for name, is_here in (("weights", weights), ("predictions", predictions)) if not is_here]
@@ -114,17 +118,26 @@ def readme(contents: PackContents, tables: Mapping[str, str], *, weights: bool, 
             "With cifar-lab installed, the zip is read as it is:",
             "",
             "```",
-            f"cifar-lab compare {first} --runs study.zip",
-            f"cifar-lab report {first} --runs study.zip -o report.html",
+            *(
+                [
+                    f"cifar-lab compare {first} --runs study.zip",
+                    f"cifar-lab report {first} --runs study.zip -o report.html",
+                ]
+                if ablations or not searches
+                else []
+            ),
+            *(f"cifar-lab sweep-report {name} --runs study.zip -o {name}.html" for name in searches),
             "```",
             "",
-            "An ablation that is not part of cifar-lab needs its file, too: `--ablations FOLDER`.",
+            "An ablation that is not part of cifar-lab needs its file, too: `--ablations FOLDER`. So does a search "
+            "space that is not, at the path that it had when the search began.",
             "",
-            "To add seeds, unpack it; what is there is not trained again:",
+            "To add seeds or trials, unpack it, and type one of the recorded commands with `--runs study/runs`; what "
+            "is there is not trained again:",
             "",
             "```",
             "unzip study.zip -d study",
-            f"cifar-lab run-ablation {first} --runs study/runs",
+            *([f"cifar-lab run-ablation {first} --runs study/runs"] if ablations or not searches else []),
             "```",
             "",
             "`requirements.txt` has the recorded versions. Commits of the code: " + commits + ".",

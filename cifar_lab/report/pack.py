@@ -19,15 +19,17 @@ from cifar_lab.report import crate, table_formats
 from cifar_lab.report.crate import PackContents, PackFile
 from cifar_lab.results.compare import tabulate
 from cifar_lab.store import atomic_file, checksum, packed_study
+from cifar_lab.store.ablation_file import SEARCH
 from cifar_lab.store.cell_record import PREDICTIONS, WEIGHTS, CellRecord
 from cifar_lab.store.invocation import FOLDER, Invocation, invocation_paths, read_invocation
 from cifar_lab.store.record_files import CellFile
+from cifar_lab.store.runs_folder import STUDIES
 from cifar_lab.store.selection import Selection, read_settings
 
 CITATION = Path(__file__).resolve().parents[2] / "CITATION.cff"
 COMPRESSED = {PREDICTIONS, WEIGHTS}
 """Files that do not shrink, and are stored as they are."""
-SPOKEN = (".json", ".diff")
+SPOKEN = (".json", ".diff", ".journal")
 """Ends of the names of files in which a command line, an address or code may stand."""
 LEVEL = 9
 MOST = packed_study.MOST - 10_000
@@ -53,7 +55,13 @@ class StudyPack:
 
     @property
     def records(self) -> int:
-        return len({name.split("/")[1] for name in self.members} - {FOLDER})
+        return len({name.split("/")[1] for name in self.members} - {FOLDER, STUDIES})
+
+    @property
+    def lacks_trials(self) -> bool:
+        """True if searches are packed without their trials, as those are in a database."""
+        has_searches = any(name.startswith(SEARCH) for name in self.contents.ablations)
+        return has_searches and packed_study.TRIALS not in self.members
 
     @property
     def notes(self) -> int:
@@ -63,6 +71,7 @@ class StudyPack:
 def gather(runs: Path, ablations: Sequence[str] = (), *, weights: bool = False, predictions: bool = True) -> StudyPack:
     """Collect the records and notes of `ablations` in `runs`, or of all, then also records that no note asks for.
 
+    The trials of all searches are one file, which is packed with any of them (`sweep.NAME` among the ablations).
     Checkpoints, locks, owners, partial files and what was set aside are left out.
 
     Args:
@@ -86,6 +95,8 @@ def gather(runs: Path, ablations: Sequence[str] = (), *, weights: bool = False, 
     if not ablations and runs.is_dir():
         asked |= {path.name for path in runs.iterdir() if re.fullmatch("[0-9a-f]{64}", path.name)}
     members = {f"{packed_study.RUNS}{FOLDER}/{path.name}": path for path, _ in chosen}
+    if any(note.ablation.startswith(SEARCH) for note in notes) and (runs / STUDIES).is_file():
+        members[packed_study.TRIALS] = runs / STUDIES
     left_out = {name for name, is_packed in ((WEIGHTS, weights), (PREDICTIONS, predictions)) if not is_packed}
     for fingerprint in asked:
         members |= _of_record(CellRecord(runs / fingerprint), left_out)

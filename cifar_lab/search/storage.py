@@ -21,6 +21,7 @@ from cifar_lab.mlflow_sync.uri import sqlite_path
 from cifar_lab.redaction import redacted
 from cifar_lab.search.journal_file import JournalFile, Say
 from cifar_lab.search.study_name import require_storage
+from cifar_lab.store.runs_folder import STUDIES
 
 _log = logging.getLogger(__name__)
 HEARTBEAT, GRACE = 20, 90
@@ -85,7 +86,7 @@ def reaching(url: str | None) -> Iterator[None]:
 
 
 def _path(url: str | None, runs: Path) -> Path:
-    return Path(url).expanduser() if url is not None else runs / "studies.journal"
+    return Path(url).expanduser() if url is not None else runs / STUDIES
 
 
 def _open_journal(path: Path, runs: Path, say: Say, only_reads: bool) -> BaseStorage:
@@ -94,7 +95,7 @@ def _open_journal(path: Path, runs: Path, say: Say, only_reads: bool) -> BaseSto
         if path.exists() and not path.is_file() and not path.is_dir():
             raise UsageError(f"--storage {path}: a device or a pipe; a journal file is wanted")
         if path.is_dir():
-            raise UsageError(f"--storage {path}: a folder; a journal file is wanted, {path / 'studies.journal'}")
+            raise UsageError(f"--storage {path}: a folder; a journal file is wanted, {path / STUDIES}")
         if path.exists() and not path.stat().st_size and any((runs / "invocations").glob("*-sweep.*.json")):
             raise UsageError(
                 f"{path}: emptied: {runs / 'invocations'} has notes of studies; bring back a copy, or move the file "

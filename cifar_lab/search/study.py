@@ -21,6 +21,7 @@ from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.space import Space
 from cifar_lab.search.spaces import find_space
 from cifar_lab.search.study_schema import SETTING, require_sound
+from cifar_lab.store.ablation_file import SEARCH
 from cifar_lab.store.invocation_index import read_index
 
 _log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ NAMES = {"accuracy": "accuracy on val", "params": "parameters", "macs": "MACs"}
 
 def experiment(study: str) -> str:
     """Return the name of a study among the ablations."""
-    return f"sweep.{study}"
+    return f"{SEARCH}{study}"
 
 
 @dataclass(frozen=True, kw_only=True)

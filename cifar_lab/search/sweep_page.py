@@ -27,6 +27,7 @@ from cifar_lab.search.study import StudySettings, setting_of
 from cifar_lab.search.study_schema import SETTING
 from cifar_lab.search.trial_jobs import note_of
 from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.runs_folder import STUDIES
 
 TIME = "%Y-%m-%d %H:%M"
 
@@ -56,7 +57,7 @@ def load_sweep_page(study: optuna.Study, *, runs: Path, storage: str | None = No
         confirmation=confirmation,
         changes=tuple(_changes(setting, recipe)) if recipe is not None else (),
         recipe=recipe.model_dump(mode="json") if recipe is not None else None,
-        how=tuple(_how(study, setting, note, storage or str(runs / "studies.journal"))),
+        how=tuple(_how(study, setting, note, storage or f"{runs.name}/{STUDIES}")),
         reproduce=tuple(_reproduce(study, setting, note, storage, confirmation)),
     )
 

@@ -18,6 +18,8 @@ from cifar_lab.store.mirror import mirror_of
 FOLDER = "ablations"
 """Folder of generated ablations in a runs folder."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_.+-]{0,79}")
+SEARCH = "sweep."
+"""Begin of the name under which a search stands among the ablations."""
 RESERVED = ("all", "recipe", "train")
 """Names with a meaning of their own on the command line."""
 
@@ -38,7 +40,7 @@ def require_ablation_name(name: str) -> None:
             f"an ablation that is run has a name of a-z, 0-9 and _ . + -, as in Ablation(name='smoothing', …), "
             f"got '{name}'"
         )
-    if name in RESERVED or name.startswith("sweep."):
+    if name in RESERVED or name.startswith(SEARCH):
         raise AblationError(f"no ablation can be named '{name}': the command line uses that name otherwise")
 
 

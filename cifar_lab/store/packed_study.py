@@ -4,6 +4,7 @@
     runs/<fingerprint>/cell.json, result.json, failure.json, journal.jsonl, confusion.csv, code.diff, predictions.npz,
                        weights.safetensors
     runs/invocations/<id>.json
+    runs/studies.journal
 
 A zip is somebody else's: any other name, a link, a name twice, an encrypted member, too many or too large members are
 refused before a byte is written. Records and notes must have the SHA-256 that the metadata name, if there are metadata;
@@ -33,6 +34,7 @@ from cifar_lab.errors import DamageError, TrackingError, shortened
 from cifar_lab.out_of_space import is_out_of_space
 from cifar_lab.store import checksum
 from cifar_lab.store.invocation import FOLDER
+from cifar_lab.store.runs_folder import STUDIES
 
 RUNS = "runs/"
 METADATA = "ro-crate-metadata.json"
@@ -46,7 +48,8 @@ FILES = {
 }  # fmt: skip
 """Files of a record that are packed, with the most bytes of each that are read back."""
 LARGEST = 1 << 26
-"""Most bytes of any other member."""
+"""Most bytes of any other member, but for the trials of searches."""
+TRIALS, MOST_OF_TRIALS = f"{RUNS}{STUDIES}", 1 << 28
 RECORD = re.compile(rf"{RUNS}([0-9a-f]{{64}})/({'|'.join(map(re.escape, FILES))})")
 FOLDERS = re.compile(rf"(tables|runs|runs/{FOLDER}|runs/[0-9a-f]{{64}})/")
 MOST = 100_000
@@ -170,6 +173,8 @@ def limit_of(name: str) -> int | None:
     """Return the most bytes of a member of this name; None if a packed study holds no such member."""
     if (record := RECORD.fullmatch(name)) is not None:
         return FILES[record[2]]
+    if name == TRIALS:
+        return MOST_OF_TRIALS
     return LARGEST if NOTE.fullmatch(name) or BESIDE.fullmatch(name) else None
 
 

@@ -11,6 +11,8 @@ from cifar_lab.store import cell_owner
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.mirror import mirror_of
 
+STUDIES = "studies.journal"
+"""Name of the file with the trials of all searches, beside the records."""
 PROBE = 64 * 1024
 """Bytes that must be free on a runs folder's disk before anything is begun."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 import zipfile
 from pathlib import Path
@@ -11,14 +12,17 @@ from typing import Any
 
 import pytest
 from made.run_records import R4, R16, Runs
+from made.spaces import Told
 
 from cifar_lab.cli import run
 from cifar_lab.errors import TrackingError
 from cifar_lab.report import pack
 from cifar_lab.results.compare import compare
+from cifar_lab.search.storage import open_storage
 from cifar_lab.store import checksum
 from cifar_lab.store.invocation import FOLDER
 from cifar_lab.store.packed_study import FILES, unpack
+from cifar_lab.store.runs_folder import STUDIES
 
 NEVER = ("lock", "owner.json", "checkpoint.pt", "cell.json.damaged", ".result.json.1.partial")
 
@@ -137,6 +141,70 @@ def test_a_study_of_any_name_is_packed_and_read_back(study: Runs) -> None:
         readme = archive.read("README.md").decode()
     assert {"tables/sweep.my%20study+1.md", "#20261122T210003.000-sweep.my%20study+1"} < ids
     assert "(tables/sweep.my%20study%2B1.md)" in readme
+
+
+@pytest.fixture
+def search(study: Runs) -> Runs:
+    """The same folder with a search, `wide`."""
+    made = Told(storage=open_storage(None, study.folder))
+    made.trained(0.8)
+    made.trained(0.85)
+    study.ask([study.cell("t000", 0)], ablation="sweep.wide")
+    return study
+
+
+@pytest.mark.parametrize("ablations", [(), ("sweep.wide",), ("other", "sweep.wide")])
+def test_the_trials_of_a_search_are_packed_and_read_as_in_their_folder(
+    search: Runs, ablations: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = packed(search, *ablations)
+    for line in ("sweep-status --json", "sweep-best wide --json", "sweep-importance wide --json"):
+        told = []
+        for runs in (search.folder, path, path):
+            assert run([*line.split(), "--runs", str(runs)]) == 0
+            told.append(capsys.readouterr().out)
+        assert told[0] == told[1] == told[2]
+        assert "wide" in told[0] or "importance" in line
+    page = search.folder.parent / "page.html"
+    assert run(["sweep-report", "wide", "--runs", str(path), "-o", str(page)]) == 0
+    assert "runs/studies.journal" in page.read_text()
+    assert str(search.folder.parent) not in page.read_text()
+    capsys.readouterr()
+    assert run(["sweep-best", "wid", "--runs", str(path)]) == 2
+    assert capsys.readouterr().err == "cifar-lab: no study named 'wid'; did you mean 'wide'?\n"
+
+
+def test_the_readme_names_the_commands_that_read_a_search(search: Runs) -> None:
+    read = "cifar-lab sweep-report wide --runs study.zip -o wide.html"
+    whole = pack.gather(search.folder).beside["README.md"]
+    assert read in whole
+    assert "cifar-lab compare other --runs study.zip" in whole
+    alone = pack.gather(search.folder, ["sweep.wide"]).beside["README.md"]
+    assert read in alone
+    assert not re.search(r"(compare|report|run-ablation) (sweep|ABLATION)", alone)
+
+
+def test_ablations_are_packed_without_the_searches_beside_them(search: Runs) -> None:
+    assert "runs/studies.journal" not in names(packed(search, "other"))
+    assert pack.gather(search.folder).records == pack.gather(search.folder, ["other", "se_ratio"]).records
+
+
+def test_a_search_whose_trials_are_in_a_database_is_packed_with_a_warning(
+    search: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = search.folder.parent / "study.zip"
+    for has_trials in (True, False):
+        if not has_trials:
+            (search.folder / STUDIES).unlink()
+        assert run(["pack", "--runs", str(search.folder), "-o", str(output)]) == 0
+        assert ("the trials of searches are not in" in capsys.readouterr().err) is not has_trials
+
+
+def test_a_password_in_the_trials_is_not_packed(search: Runs) -> None:
+    with (search.folder / STUDIES).open("a") as file:
+        file.write('{"op_code":2,"user_attr":{"url":"postgresql://me:hunter2hunter@host/db"}}\n')
+    with pytest.raises(TrackingError, match=r"studies\.journal: not packed: it holds what looks like a password"):
+        pack.gather(search.folder)
 
 
 def test_a_password_is_never_packed(study: Runs) -> None:
