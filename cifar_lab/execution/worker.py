@@ -93,9 +93,11 @@ class _Scribe:
         self.progress(epoch, step, steps)
 
     def epoch(self, epoch: int, values: dict[str, float]) -> None:
+        self.hold.require_held()
         self.journal.points(epoch, {**values, **peaks(self.device), **system_metrics(self.device)})
 
     def saved(self, epoch: int, step: int, state: dict[str, Any]) -> None:
+        self.hold.require_held()
         checkpoint.save(self.record.checkpoint, state, self.record.fingerprint)
         self.hold.save()  # as here: the points, then the checkpoint, then the line that confirms them
         self.journal.write("checkpoint", epoch=epoch, step=step)
@@ -113,7 +115,7 @@ def train_cell(
     Raises:
         Interrupted: `stop` returned True; the state is saved.
         CellError: the cell cannot be trained; `failure.json` holds the traceback, as for any other error.
-        LeaseLost: another process took the cell, whose lease on an object store had expired.
+        LeaseLost: another process took the cell, as this one was cut off from its disk or object store for long.
         OSError: the disk is full; this does not count as a failure of the cell, and `failure.json` is not written.
     """
     record = job.record
@@ -287,6 +289,7 @@ def _finish(
         judged = evaluate(trainer.evaluated, test, recipe.data, trainer.precision, recipe.train.tta)
         if not math.isfinite(judged.loss):  # the very last update made the loss infinite
             judged, outcome = None, TrainingOutcome("diverged", outcome.epoch, trainer.steps_per_epoch)
+    hold.require_held()
     journal.write("end", status=outcome.status, epoch=outcome.epoch, step=outcome.step)
     points = _whole_curve(record, trainer.epoch)
     metrics = final_metrics(points, trainer.recipe.train.protocol)

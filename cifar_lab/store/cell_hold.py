@@ -25,6 +25,7 @@ from filelock import Timeout
 from cifar_lab.errors import ObjectStoreError
 from cifar_lab.object_store import WriteConflict
 from cifar_lab.store import cell_owner, checksum, journal
+from cifar_lab.store.cell_owner import Heartbeats
 from cifar_lab.store.kept_objects import Kept, KeptObject, version_of
 from cifar_lab.store.lease import FILE as LEASE
 from cifar_lab.store.lease import LOST, CellLease, LeaseFile, LeaseLost, LeaseTaken
@@ -39,6 +40,7 @@ TRIES = 5
 END_PATIENCE, PAUSE = 900.0, 5.0
 """Seconds for which the end of a cell waits for a store that does not answer, and between two tries."""
 Answer = TypeVar("Answer")
+REPLACED = "another process has taken the cell, as nothing was heard of this one for long"
 UNSURE = (-1, -1, -1)
 """Version that no file has: it is sent again."""
 _log = logging.getLogger(__name__)
@@ -47,16 +49,33 @@ _log = logging.getLogger(__name__)
 class CellHold:
     """Hold of a cell in a plain folder."""
 
+    def __init__(self, heartbeats: Heartbeats | None = None) -> None:
+        self._heartbeats = heartbeats
+
     @property
     def is_lost(self) -> bool:
-        """True once another process holds the cell: nothing of this one counts any more."""
-        return False
+        """True once another process is known to hold the cell: nothing of this one counts any more."""
+        return self._heartbeats is not None and self._heartbeats.is_lost
+
+    def require_held(self) -> None:
+        """Check, before files of the record are written, that no other process has taken the cell.
+
+        Raises:
+            LeaseLost: one has; it heard nothing of this one for `SILENCE`.
+        """
+        if self._heartbeats is not None and self._heartbeats.look():
+            raise LeaseLost(REPLACED)
 
     def save(self) -> None:
         """Send what changed in the folder of the cell."""
 
-    def commit(self, result: ResultFile) -> None:
-        """Send what the result refers to, then the result, which is not yet in the folder."""
+    def commit(self, result: ResultFile) -> None:  # noqa: ARG002 (there is nowhere to send it to)
+        """Send what the result refers to, then the result, which is not yet in the folder.
+
+        Raises:
+            LeaseLost: another process has taken the cell.
+        """
+        self.require_held()
 
 
 class MirroredHold(CellHold):
@@ -70,6 +89,15 @@ class MirroredHold(CellHold):
     def is_lost(self) -> bool:
         """True once another process has taken the lease."""
         return self._lease.is_lost
+
+    def require_held(self) -> None:
+        """Check that the lease is not known to be lost.
+
+        Raises:
+            LeaseLost: another process has taken the cell.
+        """
+        if self._lease.is_lost:
+            raise LeaseLost(LOST)
 
     def save(self) -> None:
         """Send what changed in the folder of the cell; without the store, training goes on.
@@ -109,8 +137,7 @@ class MirroredHold(CellHold):
         self._kept[RESULT] = KeptObject(etag, UNSURE)
 
     def _send(self) -> None:
-        if self._lease.is_lost:
-            raise LeaseLost(LOST)
+        self.require_held()
         with self._lock:
             for path in self._files():
                 if self._is_changed(path):

@@ -8,6 +8,7 @@ saw, whatever the clocks of the two machines; its time is used only at the first
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import socket
 import sys
@@ -21,9 +22,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cifar_lab.errors import TrackingError
+from cifar_lab.errors import DamageError, TrackingError
 from cifar_lab.store.record_files import OwnerFile
-from cifar_lab.store.stored_json import write_stored
+from cifar_lab.store.stored_json import read_stored, write_stored
 
 FILE = "owner.json"
 BEAT = 10.0
@@ -155,30 +156,62 @@ def queue_task() -> dict[str, str]:
     return {"task": job} if job else {}
 
 
-@contextmanager
-def beating(folder: Path) -> Iterator[None]:
-    """Write heartbeats in `folder` while the body runs."""
-    done, path, in_queue = threading.Event(), folder / FILE, queue_task()
-    beats = iter(range(sys.maxsize))
+class Heartbeats:
+    """Heartbeats of the process that trains a cell, until another process has taken the cell.
 
-    def beat() -> None:
-        moment = time.time_ns() // 1_000_000
+    An owner that is cut off from a network disk for `SILENCE` loses its lock and its cell. When it is back, the greater
+    number in `owner.json` tells it so, whatever the clocks: it writes no more.
+    """
+
+    def __init__(self, folder: Path, before: OwnerFile | None = None) -> None:
+        """Prepare without writing; `before`: the owner that the cell is taken from."""
+        self._folder, self._path, self._beats = folder, folder / FILE, itertools.count()
+        self._fence = before.fence + 1 if before is not None else 0
+        self.is_lost = False
+        """True once another process is known to have taken the cell."""
+
+    def look(self) -> bool:
+        """Tell whether another process has taken the cell, by the file now: it may have trained it to its end."""
+        with suppress(DamageError, OSError):
+            now = read_stored(self._path, OwnerFile)
+            taken = now.fence > self._fence if now is not None else (self._folder / "result.json").exists()
+            self.is_lost = self.is_lost or taken
+        return self.is_lost
+
+    def beat(self) -> None:
+        """Write a heartbeat.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         owner = OwnerFile(
-            host=socket.gethostname(), machine=machine(), pid=os.getpid(), beat=next(beats), time=moment, **in_queue
+            host=socket.gethostname(), machine=machine(), pid=os.getpid(), beat=next(self._beats),
+            time=time.time_ns() // 1_000_000, fence=self._fence, **queue_task(),
         )  # fmt: skip
-        write_stored(path, owner)
+        write_stored(self._path, owner)
+
+    def end(self) -> None:
+        """Delete the file, unless it is another's by now."""
+        if not self.look():
+            self._path.unlink(missing_ok=True)
+
+
+@contextmanager
+def beating(folder: Path, before: OwnerFile | None = None) -> Iterator[Heartbeats]:
+    """Write heartbeats in `folder` while the body runs; `before`: the owner that the cell is taken from."""
+    done, heartbeats = threading.Event(), Heartbeats(folder, before)
 
     def beat_until_done() -> None:
-        while not done.wait(BEAT):
+        while not done.wait(BEAT) and not heartbeats.look():
             with suppress(OSError):  # on a full disk the training stops at a more important write
-                beat()
+                heartbeats.beat()
 
-    beat()
+    heartbeats.beat()
     heart = threading.Thread(target=beat_until_done, name="heartbeat", daemon=True)
     heart.start()
     try:
-        yield
+        yield heartbeats
     finally:
         done.set()
         heart.join()
-        path.unlink(missing_ok=True)
+        heartbeats.end()

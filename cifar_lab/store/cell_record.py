@@ -324,8 +324,8 @@ class CellRecord:
                 path = self.folder / cell_owner.FILE
                 if cell_owner.lives_by_watching(path, now, self.owner):
                     raise Timeout(str(self.folder / "lock"))
-            with cell_owner.beating(self.folder):
-                yield CellHold()
+            with cell_owner.beating(self.folder, now) as heartbeats:
+                yield CellHold(heartbeats)
 
     def read(self) -> CellContent:
         """Return the JSON files of the record with the state of the cell, each file read once.

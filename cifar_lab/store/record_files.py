@@ -201,6 +201,8 @@ class OwnerFile(StoredJson):
     beat: Whole | None = None
     """Number of the heartbeat; None in records of earlier versions."""
     time: Time
+    fence: Whole = 0
+    """Number of the owner: one that takes the cell from another has a greater number than that one."""
     task: Text = ""
     """Task of a cluster's queue that it runs in, `17_3`; empty outside of one."""
     seconds: Number | None = None

@@ -22,9 +22,12 @@ from cifar_lab.execution.provenance import provenance
 from cifar_lab.execution.runner import goes_on_elsewhere
 from cifar_lab.execution.system_metrics import peaks
 from cifar_lab.execution.worker import CellJob, train_cell
+from cifar_lab.execution.worker_process import TAKEN, exit_code
 from cifar_lab.models.resnet import build_network
+from cifar_lab.store import checksum
 from cifar_lab.store.journal import read_events, read_points
 from cifar_lab.store.journal_events import AttemptEvent, TeachersEvent
+from cifar_lab.store.lease import LeaseLost
 from cifar_lab.store.record_files import Hardware, Provenance
 from cifar_lab.train import loop
 from cifar_lab.train.cell_artifacts import read_logits, read_predictions
@@ -105,6 +108,28 @@ def test_a_stem_that_whitens_is_fitted_before_the_first_step_and_saved(job: Cell
     assert not torch.equal(filters, unfitted)
 
 
+@pytest.mark.parametrize("part", [0.0, 0.4, 0.5, 0.9, 1.0])
+def test_a_cell_that_another_machine_has_taken_is_left_as_that_one_writes_it(job: CellJob, part: float) -> None:
+    """At the first step, the last, and some between; after the last one only the end of the cell is to be written."""
+    looks = itertools.count(1)
+    train_cell(replace(job, fingerprint="f" * 64), stop=lambda: next(looks) < 0)
+    at_step = max(1, round(part * (next(looks) - 1)))
+    others = {"host": "other", "machine": "another kernel", "pid": 7, "beat": 0, "time": 1_790_000_000_000, "fence": 1}
+    folder, before = job.record.folder, dict[str, bytes]()
+    steps = itertools.count(1)
+
+    def taken() -> bool:
+        if next(steps) == at_step:
+            checksum.write_sealed(folder / "owner.json", others)
+            before.update({path.name: path.read_bytes() for path in folder.iterdir() if path.name != "lock"})
+        return False
+
+    with pytest.raises(LeaseLost) as caught:
+        train_cell(job, stop=taken)
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "lock"}
+    assert exit_code(caught.value, folder) == TAKEN
+
+
 @pytest.mark.slow
 def test_a_compiled_cell_that_is_stopped_ends_like_one_that_is_not(job: CellJob) -> None:
     if shutil.which("g++") is None and shutil.which("clang++") is None:
@@ -120,7 +145,8 @@ def test_a_compiled_cell_that_is_stopped_ends_like_one_that_is_not(job: CellJob)
     first, second = (load_file(each.record.weights) for each in (whole, stopped))
     assert all(torch.equal(first[name], second[name]) for name in first)
     points = [[point.values for point in read_points(each.record.folder)] for each in (whole, stopped)]
-    curves = [[{name: value for name, value in point.items() if "/" in name and "memory" not in name}
+    of_machine = ("memory/", "system/")
+    curves = [[{name: value for name, value in point.items() if "/" in name and not name.startswith(of_machine)}
                for point in each] for each in points]  # fmt: skip
     assert curves[0] == curves[1]
 

@@ -13,6 +13,7 @@ from filelock import Timeout
 from cifar_lab.store import cell_owner, checksum
 from cifar_lab.store.cell_owner import SILENCE
 from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.lease import LeaseLost
 
 ELSEWHERE = {"host": "other", "machine": "another kernel", "pid": 7}
 
@@ -130,3 +131,59 @@ def test_where_no_lock_can_be_read_the_signs_of_life_tell(record: CellRecord, mo
     assert record.state() == "missing"
     sign(record, 0, time.time(), machine=cell_owner.machine())
     assert record.state() == "running"
+
+
+def test_an_owner_that_was_replaced_is_told_and_leaves_the_file_to_the_other(record: CellRecord) -> None:
+    with record.owned(patience=0) as hold:
+        hold.require_held()
+        sign(record, 0, time.time(), fence=1)
+        with pytest.raises(LeaseLost, match="another process has taken the cell"):
+            hold.require_held()
+        sign(record, 1, time.time(), fence=0)
+        assert hold.is_lost, "once lost, lost for good"
+        sign(record, 2, time.time(), fence=1)
+    left = record.owner()
+    assert left is not None
+    assert left.host == "other"
+
+
+def test_a_late_write_of_the_owner_before_takes_no_cell_back(record: CellRecord, clocks: Clocks) -> None:
+    sign(record, 0, clocks.wall - 600, fence=3)
+    with record.owned(patience=0) as hold:
+        owner = record.owner()
+        assert owner is not None
+        assert (owner.pid, owner.fence) == (os.getpid(), 4)
+        sign(record, 1, clocks.wall, fence=3)
+        hold.require_held()
+    assert record.owner() is None
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_without_the_file_only_a_result_tells_that_another_trained_it(record: CellRecord, is_finished: bool) -> None:
+    with record.owned(patience=0) as hold:
+        (record.folder / "owner.json").unlink()
+        if is_finished:
+            (record.folder / "result.json").write_text("of another")
+            with pytest.raises(LeaseLost):
+                hold.require_held()
+        else:
+            hold.require_held()
+
+
+def test_an_owner_hears_of_its_loss_from_its_own_heartbeats(
+    record: CellRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cell_owner, "BEAT", 0.01)
+    with record.owned(patience=0) as hold:
+        sign(record, 0, time.time(), fence=1)
+        end = time.monotonic() + 10
+        while not hold.is_lost and time.monotonic() < end:
+            sign(record, 0, time.time(), fence=1)  # a beat may just have been under way
+            time.sleep(0.01)
+        assert hold.is_lost
+
+
+def test_an_owner_file_that_cannot_be_read_decides_nothing(record: CellRecord) -> None:
+    with record.owned(patience=0) as hold:
+        (record.folder / "owner.json").write_text("{")
+        hold.require_held()
