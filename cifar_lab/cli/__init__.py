@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+from pathlib import Path
 
 import typer
 from typer.exceptions import TyperException
@@ -20,6 +21,7 @@ from cifar_lab.redaction import redacted
 
 # pydantic would read the metadata of every installed package to find plugins, which are not used.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+SHARED_MEMORY = Path("/dev/shm")
 LIMITS = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
 TOO_MUCH = (RecursionError, MemoryError, OverflowError)
 """Errors raised by input that is deeper or larger than this machine can handle."""
@@ -95,8 +97,10 @@ def _refused(error: OSError, verbose: bool) -> int:
         _say(where(error), verbose)
         return OutOfSpace.exit_code
     named = f"{error.filename}: " if error.filename is not None else ""
-    limit = "; a limit of this machine, see `ulimit -a`" if error.errno in LIMITS else ""
-    _say(f"{named}{error.strerror or error}{limit}", verbose)
+    hint = "; a limit of this machine, see `ulimit -a`" if error.errno in LIMITS else ""
+    if not named and error.errno == errno.ENOENT and not SHARED_MEMORY.exists():  # that of a semaphore has no name
+        hint = f"; {SHARED_MEMORY}, which processes share memory in, is not mounted"
+    _say(f"{named}{error.strerror or error}{hint}", verbose)
     return 1
 
 

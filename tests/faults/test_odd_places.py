@@ -98,3 +98,15 @@ def test_what_the_system_refuses_is_one_line(
     monkeypatch.setattr("cifar_lab.cli.app.app", raises)
     assert cli.run(["list"]) == 1
     assert line in capsys.readouterr().err
+
+
+def test_a_machine_without_shared_memory_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def raises(**_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")  # as a semaphore does, without a name
+
+    monkeypatch.setattr("cifar_lab.cli.app.app", raises)
+    monkeypatch.setattr(cli, "SHARED_MEMORY", tmp_path / "shm")
+    assert cli.run(["list"]) == 1
+    assert f"{tmp_path / 'shm'}, which processes share memory in, is not mounted" in capsys.readouterr().err
