@@ -37,7 +37,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What came of each part of the scenario."""
+    """Facts of each part of the scenario."""
     out = tmp_path_factory.mktemp("guest")
     line = ["linux.uml", "mem=4G", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={GUEST}",
             "con=null", "con0=null,fd:1", f"nfs_out={out}", f"nfs_python={sys.executable}"]  # fmt: skip
