@@ -15,7 +15,7 @@ from cifar_lab.cli.console import say
 from cifar_lab.config import scale
 from cifar_lab.config.overrides import parse_number, parse_overrides
 from cifar_lab.config.recipe import Recipe, leaves
-from cifar_lab.errors import RegistryError, UsageError
+from cifar_lab.errors import RegistryError, UsageError, nearest
 from cifar_lab.execution.request import RequestArguments
 
 LARGEST_RECIPE = 2**20
@@ -54,7 +54,15 @@ def find_known(known: registry.Registry, name: str, runs: Path | None) -> Ablati
             raise RegistryError(
                 f"'{name}' has been run there, but no folder of ablations has its file: add --ablations DIR"
             ) from error
-        raise
+        raise unknown_ablation(name, known, runs) from error
+
+
+def unknown_ablation(name: str, known: registry.Registry, runs: Path) -> RegistryError:
+    """Return the error for a name that no ablation has: it names the nearest of all and of those run in `runs`."""
+    from cifar_lab.store.invocation_index import read_index
+
+    run = {note.ablation for note in read_index(runs.resolve()).invocations}
+    return RegistryError(f"no ablation named '{name}'{nearest(name, sorted({*run, *known.names()}))}")
 
 
 def has_run(name: str, runs: Path) -> bool:

@@ -13,7 +13,7 @@ from rich.text import Text
 from cifar_lab.ablation import registry
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
-from cifar_lab.cli.arguments import has_run, kept_as
+from cifar_lab.cli.arguments import has_run, kept_as, unknown_ablation
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError, nearest
 from cifar_lab.text import printable
@@ -48,8 +48,10 @@ def compare(
     diff = parse_overrides(overrides or [])
     if name != "train" and not name.startswith(SEARCH):
         known = registry.discover(*(ablations or []))
-        if name in known.known() or not (has_run(name, runs) or kept_as(name, runs)):
-            known.find(name)
+        if name in known.known():
+            known.find(name)  # its file may be broken
+        elif not (has_run(name, runs) or kept_as(name, runs)):
+            raise unknown_ablation(name, known, runs)
     from cifar_lab.report import table_formats
     from cifar_lab.results.compare import compare as compare_cells
 

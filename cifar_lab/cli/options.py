@@ -92,8 +92,11 @@ def open_records(runs: Path) -> Path:
     """Return a runs folder as it is, and of a packed study the folder that it is unpacked to.
 
     Raises:
+        UsageError: no file of this name is there.
         TrackingError: the file is no packed study, or is damaged.
     """
+    if runs.suffix == ".zip" and not runs.exists():
+        raise UsageError(f"--runs {runs}: no such file")
     if not runs.is_file():  # the module for it is not needed
         return runs
     from cifar_lab.store.packed_study import study_folder

@@ -110,7 +110,7 @@ def _more_seeds(comparison: Comparison, pairs: int) -> str:
     if pairs < 2:
         return "2 or more are needed"
     if (deviation := pooled_deviation(comparison)) is None:
-        return "3 or more would tell how many are needed"
+        return "3 or more would tell how many are needed" if pairs < 3 else "no difference varies with the seed"
     needed, amount = _needed(comparison, deviation), _amount(comparison.margin)
     if needed is None:
         return f"more than {MOST:,} would be needed to show {amount}"

@@ -62,6 +62,25 @@ def test_only_what_was_run_is_suggested(lab: Path, capsys: pytest.CaptureFixture
         assert "optimizers" not in said
 
 
+@pytest.mark.parametrize("command", ["compare", "report", "verify"])
+def test_a_mistyped_name_gets_the_nearest_of_the_registry_and_of_what_was_run(
+    command: str, lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Runs(lab / "runs").study(ablation="smoothing")
+    assert refused(capsys, command, "smothing") == "no ablation named 'smothing'; did you mean 'smoothing'?"
+    assert refused(capsys, command, "se_ratoi") == "no ablation named 'se_ratoi'; did you mean 'se_ratio'?"
+
+
+@pytest.mark.parametrize("command", ["compare smoothing", "status", "fsck", "sweep-best wide"])
+def test_a_zip_that_is_not_there_is_named(command: str, lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(capsys, *command.split(), "--runs", "nope.zip") == "--runs nope.zip: no such file"
+
+
+def test_nothing_is_cleaned_in_a_folder_that_is_not_there(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = "--runs nodir: no such folder; nothing has been run there"
+    assert refused(capsys, "clean", "--runs", "nodir") == said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

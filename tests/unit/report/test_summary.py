@@ -70,6 +70,8 @@ def test_the_largest_differences_come_first_and_the_others_by_name() -> None:
         ((), ""),
         ((open_row(pairs=1, std=0.0),), "With 1 seed nothing can be told apart here; 2 or more are needed."),
         ((open_row(),), "With 2 seeds nothing can be told apart here; 3 or more would tell how many are needed."),
+        ((open_row(pairs=3, std=0.0),),
+         "With 3 seeds nothing can be told apart here; no difference varies with the seed."),
         ((open_row(pairs=5, std=1e-9),),
          "With 5 seeds nothing can be told apart here; a difference of 0.2 points would probably have shown."),
         ((open_row(pairs=5, std=9.0),),
