@@ -20,7 +20,7 @@ from cifar_lab.object_store import is_address, parse_address
 if TYPE_CHECKING:
     from cifar_lab.data.dataset import Dataset
 
-__all__ = ["NAMES", "absolute", "load"]
+__all__ = ["NAMES", "absolute", "load", "require_source"]
 
 NAMES = ("cifar10", "cifar100", "synthetic")
 """Sources that are not paths. A folder with one of these names is reached as `./cifar10`."""
@@ -62,6 +62,16 @@ def load(source: str, *, say: Callable[[str], None] = silent) -> Dataset:
         return sources.read_source(path, say, reference=cache.kept("cifar10"))
 
     return cache.open_or_make(sources.key(path), decode)
+
+
+def require_source(source: str) -> None:
+    """Check, without reading it, that a source which is a path is there.
+
+    Raises:
+        DataError: it is not.
+    """
+    if source not in NAMES and not is_address(source) and _target(source) is None:
+        _existing(source)
 
 
 def absolute(source: str) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config import scale
+from cifar_lab.data import absolute, load, require_source
 from cifar_lab.execution import engine
 from cifar_lab.text import many
 
@@ -93,6 +94,8 @@ def resolve_request(
         UsageError: a word, recipe, network, device or data source is invalid; the first such error.
     """
     check_request(ablation, typed)
+    source = data if data is not None else typed.scale.data or "cifar10"
+    require_source(source)  # before imports that take seconds
     prepare()
     each = typed.cells_per_gpu
     with engine.warm_up(trains=trains) as settle:
@@ -106,7 +109,7 @@ def resolve_request(
         choose = choose_execution if typed.nodes is None else partial(choose_on_cluster, typed.nodes)
         chosen_how = partial(choose, typed.device, typed.workers, compile=bool(compile), graph=graph)
         chosen_how(1)  # rejects what no device here supports
-        source, dataset = read_data(data if data is not None else typed.scale.data or "cifar10", say)
+        source, dataset = read_data(source, say)
         plan = make_plan(
             ablation, scale=typed.scale, source=source, dataset=dataset, runs=runs, overrides=typed.overrides,
             variants=typed.variants, seeds=typed.seeds, max_params=typed.max_params,
@@ -138,9 +141,11 @@ def resolve_plan(
         UsageError: a word, recipe, network or data source is invalid; the first such error.
     """
     check_request(ablation, typed)
+    source = data if data is not None else typed.scale.data or "cifar10"
+    require_source(source)
     from cifar_lab.execution.plan import make_plan
 
-    source, dataset = read_data(data if data is not None else typed.scale.data or "cifar10", say)
+    source, dataset = read_data(source, say)
     return make_plan(
         ablation, scale=typed.scale, source=source, dataset=dataset, runs=runs, overrides=typed.overrides,
         variants=typed.variants, seeds=typed.seeds, max_params=typed.max_params,
@@ -191,8 +196,6 @@ def read_data(source: str, say: Callable[[str], None]) -> tuple[str, Dataset]:
     Raises:
         DataError: the source cannot be read as square images in classes.
     """
-    from cifar_lab.data import absolute, load
-
     dataset = load(source, say=say)
     return absolute(source), dataset
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.ablation.one_factor import PREFIX
 from cifar_lab.config.built_in_names import MODELS
 from cifar_lab.config.distillation_config import why_no_teacher
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
@@ -97,7 +98,8 @@ def _require_budget(ablation: Ablation, name: str, recipe: Recipe, limit: int, i
         allow = f"--max-params {rounded_up(network_cost(recipe.model, images).parameters)} allows it"
         if width := _widest(recipe, limit, images):
             allow = f"model.width={width} fits, and {allow}"
-        declare = "" if ablation.name == BY_HAND else "; a variant that is meant to be declares over_budget=True"
+        is_typed = ablation.name == BY_HAND or ablation.name.startswith(PREFIX)
+        declare = "" if is_typed else "; a variant that is meant to be declares over_budget=True"
         raise BudgetError(f"{error}; {allow}{declare}") from None
 
 

@@ -14,6 +14,7 @@ from cifar_lab.results.contrasts import margin_of
 from cifar_lab.store.invocation import CellRef
 from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.selection import Selection, select
+from cifar_lab.text import many
 
 FORMS = "FINGERPRINT, ABLATION, ABLATION/VARIANT, ABLATION/VARIANT/sN or best:ABLATION"
 BEST = "best:"
@@ -181,7 +182,7 @@ class _Finder:
         best = best_cell(candidates, _metrics, metric)
         how = "by val" if metric == VAL else "by test, as no images were held out: selected on test"
         value = 100 * best.cell.metrics.get(metric, 0.0)
-        self.notes.append(f"best of {len(candidates)} finished cells {how}: {best.name}, {value:.2f} %")
+        self.notes.append(f"best of {many(len(candidates), 'finished cell')} {how}: {best.name}, {value:.2f} %")
         return best
 
     def _by_digits(self, digits: str) -> ChosenRun:

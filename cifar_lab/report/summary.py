@@ -214,7 +214,7 @@ def count_unfinished(comparison: Comparison) -> str:
         counts[f"finished without {comparison.metric}"] += without_metric(row)
     words = [f"{n} {state}" for state, n in counts.items() if n]
     total = sum(row.n for row in comparison.rows) + counts.total()
-    return f"Of {total} cells, {', '.join(words)}." if words else ""
+    return f"Of {many(total, 'cell')}, {', '.join(words)}." if words else ""
 
 
 def claim_counts(statuses: Iterable[str]) -> str:

@@ -212,8 +212,8 @@ def plot_four_figures(comparison: Comparison, curves: Curves) -> list[PageFigure
         ("1 · Learning rate by epoch", draw_learning_rate(rates), rates, ""),
         (f"2 · {heading} accuracy by epoch", draw_accuracy(accuracies, axis), accuracies, ""),
         (f"3 · {heading} accuracy, {means}", draw_interval_accuracy(accuracies, axis), accuracies, short),
-        ("4 · Training loss by epoch", draw_loss(losses, "training loss, nats"), losses, seen),
-        (f"4 · {heading} loss by epoch", draw_loss(clean, f"{split} loss, nats"), clean, ""),
+        ("4a · Training loss by epoch", draw_loss(losses, "training loss, nats"), losses, seen),
+        (f"4b · {heading} loss by epoch", draw_loss(clean, f"{split} loss, nats"), clean, ""),
     )
     return [
         PageFigure(title, as_svg(figure, _described(title, bands)), caption)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,19 @@ def test_ctrl_c_before_a_command_handles_it_has_a_line(
     monkeypatch.setattr("cifar_lab.cli.describe.registry.discover", interrupt)
     assert run(["list"]) == 130
     assert capsys.readouterr().err == "cifar-lab: stopped\n"
+
+
+@pytest.mark.parametrize("command", ["plan se_ratio --scale smoke", "train --scale smoke", "run-ablation se_ratio -y"])
+def test_a_mistyped_source_is_refused_before_torch_is_loaded(command: str, lab: Path) -> None:
+    (lab / "cifar10.zip").touch()
+    program = "import sys; from cifar_lab.cli import run; code = run(sys.argv[1:]); assert 'torch' not in sys.modules; "
+    line = [sys.executable, "-c", program + "sys.exit(code)", *command.split(), "--data", "cifar10.zp"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=lab)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert done.stderr.endswith("; did you mean 'cifar10.zip'?\n")
+
+
+def test_a_value_over_the_budget_is_told_of_options_alone(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "ablate", "model.width=64,256", "--control", "64", "-y")
+    assert "--max-params" in said
+    assert "over_budget" not in said

@@ -71,7 +71,7 @@ def describe(page: AblationPage) -> str:
 
 def test_the_four_figures_have_one_line_a_variant_and_its_last_mean() -> None:
     figures = four(study(CONTROL, WORSE, LOST))
-    assert [each.title.partition(" ")[0] for each in figures] == ["1", "2", "3", "4", "4"]
+    assert [each.title.partition(" ")[0] for each in figures] == ["1", "2", "3", "4a", "4b"]
     for figure in (figures[0], figures[1], figures[3], figures[4]):
         assert [each for each in titles(figure) if "mean of" in each] == [
             "r16: mean of 5 seeds", "r4: mean of 5 seeds",
