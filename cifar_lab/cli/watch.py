@@ -56,8 +56,10 @@ def total(status: AblationStatus) -> str:
 
 
 def counts(status: AblationStatus) -> str:
-    """Return `12 finished, 2 running, 1 missing`."""
-    return ", ".join(f"{count} {state}" for state, count in status.counts().items() if count)
+    """Return `12 finished, 2 running, 3 missing (1 stopped)`; a stopped one goes on from its checkpoint."""
+    stopped = sum(cell.resumes for cell in status.cells if cell.state == "missing")
+    words = {"missing": f" ({stopped} stopped)" if stopped else ""}
+    return ", ".join(f"{count} {state}{words.get(state, '')}" for state, count in status.counts().items() if count)
 
 
 def _redraw(look: Look, show: Callable[[list[AblationStatus]], list[RenderableType]]) -> None:

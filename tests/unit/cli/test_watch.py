@@ -58,3 +58,15 @@ def test_a_runner_that_trains_or_is_between_two_cells_is_waited_for(asked: Invoc
     record.folder.mkdir()
     with record.owned(patience=0):
         assert not idle(time.time() + 9)
+
+
+def test_a_cell_that_was_stopped_is_told_from_one_that_was_not_begun(
+    asked: Invocation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["status"]) == 0
+    assert "stopped" not in capsys.readouterr().out
+    record = CellRecord(Path("runs").resolve() / asked.cells[0].fingerprint)
+    record.folder.mkdir()
+    record.checkpoint.write_bytes(b"a state")
+    assert run(["status"]) == 0
+    assert "1 missing (1 stopped)" in " ".join(capsys.readouterr().out.split())
