@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -51,20 +50,23 @@ def judge(
     """Judge numbers made elsewhere: paired by seed where seeds match, else Welch; all intervals hold together."""
     if not (math.isfinite(margin) and margin > 0):
         raise UsageError(f"--margin {margin:g}: a difference that does not matter is above 0")
-    values, digest, left_out = _read(source, (variant, seed, value))
+    values, earlier_digest, left_out = _read(source, (variant, seed, value))
     if control not in values:
         raise UsageError(f"--control {control}: {source} has no such variant{nearest(control, values)}")
     if len(values) < 2:
         raise UsageError(f"{source}: '{control}' is the only variant; there is nothing to compare it with")
     from cifar_lab.results.ledger import enter_look
+    from cifar_lab.results.measurements import digest_rows, doubt_unit
     from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
     from cifar_lab.results.stats.referee import judge_measurements, share_of_look
 
+    if (doubt := doubt_unit(values, margin)) is not None:
+        console.say(f"warning: {doubt}")
     look, confidence = 0, None
     if ledger is not None:
         columns = {"variant": variant, "seed": seed, "value": value}
         asked = {"control": control, "margin": margin, **columns, "lower_is_better": lower_is_better}
-        look = enter_look(ledger, {"file": source, "sha256": digest, **asked})
+        look = enter_look(ledger, {"file": source, "sha256": earlier_digest, "rows": digest_rows(values), **asked})
         confidence = 1 - (1 - CONFIDENCE) * share_of_look(look)
     found = judge_measurements(values, control, margin, confidence=confidence, lower_is_better=lower_is_better)
     if as_json:
@@ -82,8 +84,8 @@ def judge(
 
 
 def _read(source: str, columns: tuple[str, str, str]) -> tuple[Measurements, str, int]:
-    """Return the values of a source, their SHA-256, and how many of its rows are no trainings."""
-    from cifar_lab.results.measurements import parse_csv, read_measurements, read_table
+    """Return the values of a source, the SHA-256 of earlier ledgers, and how many of its rows are no trainings."""
+    from cifar_lab.results.measurements import digest_rows, parse_csv, read_measurements, read_table
 
     if not source.startswith(MLFLOW):
         if ":" in source and not Path(source).exists():
@@ -94,7 +96,7 @@ def _read(source: str, columns: tuple[str, str, str]) -> tuple[Measurements, str
 
     table, columns, left_out = only_trainings(read_experiment(source.removeprefix(MLFLOW)), columns)
     values = read_measurements(table, columns)
-    return values, hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest(), left_out
+    return values, digest_rows(values), left_out
 
 
 def print_judged(
@@ -109,7 +111,9 @@ def print_judged(
         look: number of the look at a ledger; 0 without one.
         confidence: confidence of all intervals together, if it is not the usual one.
     """
-    digits = max(2, 1 - math.floor(math.log10(margin)))
+    largest = max((abs(each.mean) for each in found if each.mean), default=margin)
+    digits = max(2, 1 - math.floor(math.log10(min(margin, largest))))
+    compared_with = next(each for each in found if each.variant == control)
     headings = ["variant", "n", "mean", "± std", "Δ", "interval", "verdict", "note"]
 
     def shown(number: float | None, form: str = "") -> str:
@@ -119,7 +123,7 @@ def print_judged(
         [
             printable(each.variant), each.n, shown(each.mean), shown(each.std), shown(each.difference, "+"),
             "" if each.interval is None else f"[{shown(each.interval[0], '+')}, {shown(each.interval[1], '+')}]",
-            "control" if each.variant == control else each.verdict or "", _note(each),
+            "control" if each.variant == control else each.verdict or "", _note(each, compared_with),
         ]
         for each in found
     ]  # fmt: skip
@@ -132,10 +136,13 @@ def print_judged(
         console.show(line, "dim")
 
 
-def _note(each: JudgedVariant) -> str:
-    lost = f"{each.lost} without a number" if each.lost else ""
-    paired = f"Δ over {each.pairs} of {each.n} seeds" if 0 < each.pairs < each.n else ""
-    return "; ".join(part for part in (each.reason, lost, paired) if part)
+def _note(each: JudgedVariant, control: JudgedVariant) -> str:
+    reason = each.reason if control.n or not each.n else "the control has no number"
+    has_said_lost = each.reason is not None and (each.verdict is not None or not each.n)
+    lost = f"{each.lost} without a number" if each.lost and not has_said_lost else ""
+    seeds = each.n + control.n - each.pairs
+    paired = f"Δ over {each.pairs} of {seeds} seeds" if 0 < each.pairs < seeds else ""
+    return "; ".join(part for part in (reason, lost, paired) if part)
 
 
 def _footer(
@@ -145,10 +152,11 @@ def _footer(
     from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
     from cifar_lab.results.stats.referee import METHODS
 
-    methods = [METHODS[method] for method in dict.fromkeys(each.method for each in found if each.method is not None)]
+    used = dict.fromkeys(each.method for each in found if each.interval is not None and each.method is not None)
     count = len(found) - 1
     together = f" together ({count} differences)" if count > 1 else ""
-    yield f"interval: {100 * CONFIDENCE:.0f} %{together}; {' or '.join(methods)}"
+    if used:
+        yield f"interval: {100 * CONFIDENCE:.0f} %{together}; {' or '.join(METHODS[method] for method in used)}"
     yield f"margin: {margin:.{digits}f}; {RULE}"
     if confidence is not None:
         yield f"look {look} of this ledger: {100 * confidence:.2f} %, so that the intervals of all looks hold together"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -79,7 +81,11 @@ def test_a_training_without_a_number_decides_nothing(word: str, tmp_path: Path, 
         ("variant,seed,value\n", [], "has no rows"),
         ("", [], "is empty"),
         ("variant,seed,value\nbase,0,1\n", [], "'base' is the only variant"),
-        ("variant,seed,value\nbase,0\nnew,0,1\n", [], ""),
+        ("variant,seed,value\nbase,0\nnew,0,1\n", [], "line 2 has 2 fields, the header has 3"),
+        (TABLE + "new,3,95.1,\n", [], "line 8 has 4 fields, the header has 3"),
+        (TABLE + "new,3,95,1\n", [], "the header has 3; a number with a decimal comma is two fields: write a decimal"),
+        ("variant;seed;value\nbase;0;95,1\n", [], "'95,1' is no number; write a decimal point"),
+        (TABLE + "new,2.0,95.1\n", [], "line 8: variant 'new' has seed 2 twice"),
         ("variant,seed,value,value\nbase,0,1,2\n", [], "has column 'value' 2 times"),
         (TABLE + 'new,3,95.1,"open\nbase,3,95.5\n', [], "unexpected end of data"),
         (TABLE + "new,3,1e200\n", [], "line 8, column 'value': '1e200' is too large to be a measurement"),
@@ -89,10 +95,37 @@ def test_bad_input_is_one_line(text: str, words: list[str], said: str, tmp_path:
     (path := tmp_path / "made.csv").write_text(text)
     asked = {"--control": "base", "--margin": "0.2", **dict(zip(words[::2], words[1::2], strict=True))}
     code, out, err = judged(capsys, path, *(word for pair in asked.items() for word in pair))
-    if said:
-        assert (code, out) == (2, "")
-        assert said in " ".join(err.split())
-    assert len(err.strip().splitlines()) <= 1
+    assert (code, out) == (2, "")
+    assert said in " ".join(err.split())
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_hint_at_decimal_commas_is_given_only_where_there_may_be_one(table: Path, capsys: Any) -> None:
+    table.write_text(TABLE + "8,new,3,95.1\n")
+    code, _, err = judged(capsys, table, "--control", "base", "--margin", 0.2)
+    assert (code, "line 8 has 4 fields" in err, "decimal comma" in err) == (2, True, False)
+
+
+def test_blank_rows_are_left_out(table: Path, capsys: Any) -> None:
+    _, expected, _ = judged(capsys, table, "--control", "base", "--margin", 0.2)
+    table.write_text(TABLE.replace("\n", "\n\n,,\n  \n"))
+    assert judged(capsys, table, "--control", "base", "--margin", 0.2) == (0, expected, "")
+
+
+@pytest.mark.parametrize("form", ["{}.0", "0{}", "{}e0", "{}.000000000000000000e+00"])
+def test_a_seed_is_its_number_however_it_is_written(form: str, table: Path, capsys: Any) -> None:
+    _, expected, _ = judged(capsys, table, "--control", "base", "--margin", 0.2)
+    rows = "".join(f"{name},{form.format(seed) if name == 'new' else seed},{value}\n" for name, seed, value in ROWS)
+    table.write_text("variant,seed,value\n" + rows)
+    assert judged(capsys, table, "--control", "base", "--margin", 0.2) == (0, expected, "")
+
+
+def test_names_of_seeds_that_are_no_whole_numbers_stay_apart(table: Path, capsys: Any) -> None:
+    names = ["1", "1_0", "10", "1.5", "1.50", "s1", str(2**60), str(2**60 + 1)]
+    rows = [f"{name},{seed},{95 + at}\n" for name in ("base", "new") for at, seed in enumerate(names)]
+    table.write_text("variant,seed,value\n" + "".join(rows))
+    _, out, _ = judged(capsys, table, "--control", "base", "--margin", 0.2, "--json")
+    assert json.loads(out)["rows"][1]["pairs"] == len(names)
 
 
 def test_files_that_are_no_tables_are_refused(tmp_path: Path, capsys: Any) -> None:
@@ -133,6 +166,37 @@ def test_a_ledger_counts_looks_and_widens_each(table: Path, tmp_path: Path, caps
     assert (code, "line 3: not an entry" in " ".join(err.split())) == (2, True)
 
 
+def test_the_same_rows_are_one_look_however_they_are_written(table: Path, tmp_path: Path, capsys: Any) -> None:
+    header, *rows = TABLE.splitlines()
+    reordered = "\n".join([header, *reversed(rows)])
+    texts = [
+        TABLE, reordered, "\ufeff" + TABLE.replace("\n", "\r\n"), TABLE.replace(",", ";"), TABLE.replace(".0\n", "%\n"),
+        TABLE.replace("seed", "repeat"), TABLE.replace("94.9", "94.8"),
+    ]  # fmt: skip
+    looks = []
+    for text in texts:
+        table.write_bytes(text.encode())
+        seed = ("--seed", "repeat") if "repeat" in text else ()
+        words = (table, "--control", "base", "--margin", 0.2, "--json", "--ledger", tmp_path / "looks.jsonl")
+        looks.append(json.loads(judged(capsys, *words, *seed)[1])["look"])
+    assert looks == [1, 1, 1, 1, 1, 1, 2]
+
+
+def test_a_look_of_an_earlier_version_is_known_by_the_digest_of_its_file(
+    table: Path, tmp_path: Path, capsys: Any
+) -> None:
+    book = tmp_path / "looks.jsonl"
+    words = (table, "--control", "base", "--margin", 0.2, "--json", "--ledger", book)
+    judged(capsys, *words)
+    entry = json.loads(book.read_text())
+    assert entry["sha256"] == hashlib.sha256(TABLE.encode()).hexdigest()
+    del entry["rows"]
+    book.write_text(json.dumps(entry) + "\n")
+    assert json.loads(judged(capsys, *words)[1])["look"] == 1
+    table.write_text(TABLE + "new,3,95.5\n")
+    assert json.loads(judged(capsys, *words)[1])["look"] == 2
+
+
 def test_a_name_with_a_line_break_cannot_look_like_another_row(table: Path, capsys: Any) -> None:
     table.write_text(TABLE + '"new\nfake 3 99",0,95.1\n')
     _, out, _ = judged(capsys, table, "--control", "base", "--margin", 0.2)
@@ -143,6 +207,77 @@ def test_a_variant_with_fewer_pairs_than_seeds_says_so(table: Path, capsys: Any)
     table.write_text(TABLE + "new,7,90.0\n")
     _, out, _ = judged(capsys, table, "--control", "base", "--margin", 0.2)
     assert "Δ over 3 of 4 seeds" in out
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (["base,0,95.0", "base,1,95.2", "base,2,94.9", "new,0,95.6", "new,1,95.7"], "Δ over 2 of 3 seeds"),
+        (["base,0,95.0", "base,1,95.2", "base,8,94.9", "new,0,95.6", "new,1,95.7", "new,9,95"], "Δ over 2 of 4 seeds"),
+        ([*TABLE.split()[1:], "base,3,95.1", "new,3,nan"], "1 that came to no number; Δ over 3 of 4 seeds"),
+    ],
+)
+def test_a_seed_that_one_side_lacks_is_noted(rows: list[str], said: str, table: Path, capsys: Any) -> None:
+    table.write_text("\n".join(["variant,seed,value", *rows]))
+    _, out, _ = judged(capsys, table, "--control", "base", "--margin", 0.2)
+    assert said in " ".join(_cells(out, "new"))
+    assert "Δ over" not in " ".join(_cells(out, "base"))
+
+
+def _cells(out: str, variant: str) -> list[str]:
+    """Return the words of a variant's row, with the lines that its note goes on in."""
+    table, _, _ = out.partition("\n\n")
+    lines = table.splitlines()
+    first = next(at for at, line in enumerate(lines) if line.startswith(f"{variant} "))
+    following = itertools.takewhile(lambda line: line.startswith(" "), lines[first + 1 :])
+    return " ".join([lines[first], *following]).split()
+
+
+def test_a_lost_number_is_noted_once(table: Path, capsys: Any) -> None:
+    table.write_text(TABLE + "base,3,95.1\nnew,3,nan\nlost,0,nan\nlost,1,nan\n")
+    _, out, _ = judged(capsys, table, "--control", "base", "--margin", 0.2)
+    assert "without a number" not in out
+    assert " ".join(_cells(out, "lost")) == "lost 0 no number"
+    _, out, _ = judged(capsys, table, "--control", "lost", "--margin", 0.2)
+    assert "2 without a number" in " ".join(_cells(out, "lost"))
+    assert "the control has no number" in " ".join(_cells(out, "base"))
+    assert "interval:" not in out
+
+
+@pytest.mark.parametrize("rows", ["base,0,95\nnew,0,96\n", "base,0,95\nnew,0,nan\n", "base,0,95\nnew,1,96\n"])
+def test_without_an_interval_no_method_is_named(rows: str, table: Path, capsys: Any) -> None:
+    table.write_text("variant,seed,value\n" + rows)
+    code, out, _ = judged(capsys, table, "--control", "base", "--margin", 0.2)
+    assert (code, "interval:" in out, "margin: 0.20" in out) == (0, False, True)
+
+
+@pytest.mark.parametrize(
+    ("scales", "margin", "said"),
+    [
+        ((0.01, 0.01), 0.2, "--margin 0.2 is more than the whole range of the values, 0.949 to 0.957"),
+        ((0.01, 1), 0.2, "'base' has 0.952 and 'new' has 95.5: fractions and per cent seem to be mixed"),
+        ((1, 0.01), 0.2, "'new' has 0.957 and 'base' has 94.9: fractions and per cent seem to be mixed"),
+        ((0.01, 0.01), 0.002, ""),
+        ((1, 1), 2, ""),
+        ((0.01, 0.02), 0.2, ""),
+    ],
+)
+def test_units_that_seem_mixed_are_warned_of_in_one_line(
+    scales: tuple[float, float], margin: float, said: str, table: Path, capsys: Any
+) -> None:
+    scale = dict(zip(("base", "new"), scales, strict=True))
+    rows = [f"{name},{seed},{value * scale[name]:.6g}" for name, seed, value in ROWS]
+    table.write_text("\n".join(["variant,seed,value", *rows]))
+    code, out, err = judged(capsys, table, "--control", "base", "--margin", margin, "--json")
+    assert (code, json.loads(out)["margin"], err.count("\n")) == (0, margin, bool(said))
+    assert said in err
+
+
+def test_the_digits_of_small_values_follow_them(table: Path, capsys: Any) -> None:
+    table.write_text("variant,seed,value\na,0,0.0012\na,1,0.0014\nb,0,0.0021\nb,1,0.0026\n")
+    _, out, _ = judged(capsys, table, "--control", "a", "--margin", 0.5)
+    assert "0.0013" in _cells(out, "a")
+    assert "+0.0011" in _cells(out, "b") or "+0.0010" in _cells(out, "b")
 
 
 def test_other_columns_are_another_question_and_another_path_is_not(table: Path, tmp_path: Path, capsys: Any) -> None:
