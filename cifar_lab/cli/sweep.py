@@ -151,14 +151,15 @@ def sweep(
                 named=called, upload=upload, places=found.places, until=until,
                 engine=engine,
             )  # fmt: skip
-        tree: dict[str, Any] = {**study_tree(opened), "trained": report.trained}
+        tree: dict[str, Any] = {**study_tree(opened, runs.resolve()), "trained": report.trained}
         if not as_json:
-            print_study(opened)
+            print_study(opened, runs.resolve())
         interrupted = str(report.interrupted) if report.interrupted is not None else ""
         add_line(f"{study}: {report.trained} trained. {study_sentence(tree)}", interruption=interrupted)
         code = 0 if tree["total"] >= trials else 1  # a failed trial that was replaced is no failure
         if report.interrupted is not None:
-            console.say(f"{report.interrupted}; the same command goes on from there")
+            stopped = f"{tree['stopped']} stopped, the same command goes on from them" if tree["stopped"] else ""
+            console.say(f"{report.interrupted}; {stopped or 'the same command goes on from there'}")
             code = report.interrupted.exit_code
         elif confirm_top is not None and code == 0:
             options = confirm_options(
@@ -249,26 +250,28 @@ def sweep_status(
     """Show the progress of a study; without a name, of all. A study that cannot be read hides no other."""
     from cifar_lab.search.study import load_study, study_names
 
+    runs = runs.resolve()
     with opened_storage(storage, runs) as opened:
         if name is not None:
-            study = load_study(opened, name, runs.resolve())
+            study = load_study(opened, name, runs)
             if as_json:
-                console.print_json(study_tree(study))
+                console.print_json(study_tree(study, runs))
             else:
-                print_counts([study], _where(storage))
+                print_counts([study], runs, _where(storage))
             return 0
         studies, problems = [], {}
         for each in study_names(opened):
             try:
-                studies.append(load_study(opened, each, runs.resolve()))
+                studies.append(load_study(opened, each, runs))
             except UsageError as error:
                 problems[each] = str(error)
         if as_json:
             console.print_json(
-                [*map(tree_or_problem, studies), *({"study": k, "error": v} for k, v in problems.items())]
+                [tree_or_problem(each, runs) for each in studies]
+                + [{"study": each, "error": problem} for each, problem in problems.items()]
             )
         else:
-            print_counts(studies, _where(storage))
+            print_counts(studies, runs, _where(storage))
         for problem in problems.values():
             console.say(problem)
     return 1 if problems else 0
@@ -280,7 +283,7 @@ def sweep_best(
 ) -> int:  # fmt: skip
     """Show the best recipe of a study, and the front of accuracy and parameters; `-o` saves it for `train --recipe`."""
     with loaded_study(name, storage, runs) as study:
-        tree = study_tree(study)
+        tree = study_tree(study, runs.resolve())
         if tree["best"] is None:
             raise UsageError(f"no trial of {name} has a value yet")
         if output is not None:
@@ -289,7 +292,7 @@ def sweep_best(
         if as_json:
             console.print_json(tree)
         else:
-            print_study(study)
+            print_study(study, runs.resolve())
     return 0
 
 

@@ -449,7 +449,7 @@ def test_a_trial_whose_runner_died_before_it_had_a_cell_is_given_up(
     search.study.ask()
     search.asking._look()
     assert search.counts().running == 1, "it may be on its way"
-    monkeypatch.setattr(ask_tell, "UNBEGUN", -1.0)
+    monkeypatch.setattr(trials, "UNBEGUN", -1.0)
     search.asking._look()
     assert (search.counts().running, search.counts().failed) == (0, 1)
 
