@@ -17,6 +17,7 @@ import psutil
 from optuna.trial import FrozenTrial, TrialState
 
 from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.mirror import refresh_runs
 
 Trial = FrozenTrial
 """Trial as read from a study."""
@@ -165,9 +166,10 @@ def count_stopped(study: optuna.Study, runs: Path) -> int:
     """
     me, every = new_owner(), all_trials(study)
     lost = retried(every)
-    return sum(
-        _kind(trial) == "running" and trial.number not in lost and is_stopped(trial, runs, me) for trial in every
-    )
+    running = [trial for trial in every if _kind(trial) == "running" and trial.number not in lost]
+    if cells := [trial.user_attrs[CELL] for trial in running if CELL in trial.user_attrs]:
+        refresh_runs(runs, cells)
+    return sum(is_stopped(trial, runs, me) for trial in running)
 
 
 def is_stopped(trial: FrozenTrial, runs: Path, me: Mapping[str, Any]) -> bool:
