@@ -163,8 +163,9 @@ def sweep(
         add_line(f"{study}: {report.trained} trained. {study_sentence(tree)}", interruption=interrupted)
         code = 0 if tree["total"] >= trials else 1  # a failed trial that was replaced is no failure
         if report.interrupted is not None:
-            stopped = f"{tree['stopped']} stopped, the same command goes on from them" if tree["stopped"] else ""
-            console.say(f"{report.interrupted}; {stopped or 'the same command goes on from there'}")
+            goes_on = "the same command goes on from"
+            goes_on = f"{tree['stopped']} stopped, {goes_on} them" if tree["stopped"] else f"{goes_on} there"
+            console.say(f"{report.interrupted}; {goes_on}")
             code = report.interrupted.exit_code
         elif confirm_top is not None and code == 0:
             options = confirm_options(
