@@ -98,16 +98,17 @@ class Display:
 
     def __init__(
         self, names: dict[str, str], *, is_search: bool = False, estimates: Mapping[str, float] | None = None,
-        workers: int = 1,
+        workers: int = 1, total: int = 0,
     ) -> None:  # fmt: skip
         """Follow cells, which `names` names by fingerprint; with `estimates` in seconds, show the time that is left.
 
-        A search is shown val only: nobody is to choose by test.
+        `total`: number of cells that will be trained, if `names` grows as they begin. A search is shown val only:
+        nobody is to choose by test.
         """
         wanted = {name: seconds for name, seconds in (estimates or {}).items() if name in names}
         self._work = _Work(wanted, workers)
         self._metric = "val/acc" if is_search else "test/acc"
-        self._names = names
+        self._names, self._least = names, total
         self._running: dict[str, _Running] = {}
         self._ended = 0
         self._waiting = 0
@@ -163,7 +164,12 @@ class Display:
 
     def _progress(self) -> str:
         """Return `3 of 10`, with the time left where it is known: `3 of 10, about 4 min left`."""
-        return f"{self._ended} of {len(self._names)}{self._left()}"
+        return f"{self._ended} of {self._total}{self._left()}"
+
+    @property
+    def _total(self) -> int:
+        """Number of cells; a trial that failed is replaced, so that there may be more than were wanted."""
+        return max(self._least, len(self._names))
 
     def _left(self) -> str:
         seconds = self._work.seconds_left(self._running)
@@ -200,7 +206,7 @@ class Display:
                     cell.left(),
                 )
             )
-        title = f"{self._ended} of {many(len(self._names), 'cell')} done{self._left()}"
+        title = f"{self._ended} of {many(self._total, 'cell')} done{self._left()}"
         title += f", {waiting} wait" if waiting else ""
         columns = ("cell", "epoch", "accuracy", "images/s", "left")
         return console.table(title, columns, rows, right=("epoch", "images/s"))

@@ -38,11 +38,13 @@ from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError, nearest
 from cifar_lab.execution.request import Request, resolve_request
 from cifar_lab.execution.stop_signals import end_of_time
+from cifar_lab.text import many
 
 if TYPE_CHECKING:
     from cifar_lab.execution.worker import CellJob
     from cifar_lab.search.budget import SearchBudget
     from cifar_lab.search.space import Space
+    from cifar_lab.search.trials import TrialCounts
 
 Study = Annotated[
     str | None,
@@ -127,12 +129,15 @@ def sweep(
         pruning = samplers.make_pruner(pruner, epochs=epochs)
         opened = open_study(place, setting, made, pruning)
         require_all_trials(opened, runs.resolve())
-        left = trials - results.count_trials(results.all_trials(opened)).counted
+        counts = results.count_trials(results.all_trials(opened))
+        stopped = results.count_stopped(opened, runs.resolve())
+        left = max(0, trials - counts.counted) + stopped
         choose = choose_execution if nodes is None else partial(choose_on_cluster, nodes)
         execution, count = choose(
             device, workers, trials, compile=compile, graph=graph, cells_per_gpu=found.cells_per_gpu
         )
         found = found._replace(execution=execution, workers=count)
+        _say_plan(found, left, counts, stopped)
         _confirm(found, left, yes)
         names: dict[str, str] = {}
 
@@ -145,20 +150,22 @@ def sweep(
             runs.resolve(), lambda _: sweep_files(opened, runs.resolve(), storage), console.say, offline=offline,
             is_shared=mirror_of(runs.resolve()) is not None,
         )  # fmt: skip
-        with Display(names, is_search=True) as display:
+        with Display(names, is_search=True, total=left) as display:
             report = run_sweep(
                 opened, setting, cells, wanted=trials, workers=found.workers, watcher=display, say=console.say,
                 named=called, upload=upload, places=found.places, until=until,
                 engine=engine,
             )  # fmt: skip
-        tree: dict[str, Any] = {**study_tree(opened), "trained": report.trained}
+        tree: dict[str, Any] = {**study_tree(opened, runs.resolve()), "trained": report.trained}
         if not as_json:
-            print_study(opened)
+            print_study(opened, runs.resolve())
         interrupted = str(report.interrupted) if report.interrupted is not None else ""
         add_line(f"{study}: {report.trained} trained. {study_sentence(tree)}", interruption=interrupted)
         code = 0 if tree["total"] >= trials else 1  # a failed trial that was replaced is no failure
         if report.interrupted is not None:
-            console.say(f"{report.interrupted}; the same command goes on from there")
+            goes_on = "the same command goes on from"
+            goes_on = f"{tree['stopped']} stopped, {goes_on} them" if tree["stopped"] else f"{goes_on} there"
+            console.say(f"{report.interrupted}; {goes_on}")
             code = report.interrupted.exit_code
         elif confirm_top is not None and code == 0:
             options = confirm_options(
@@ -233,11 +240,26 @@ def _baseline(study: str, space: Space) -> Ablation:
     )  # fmt: skip
 
 
+def _say_plan(found: Request, left: int, counts: TrialCounts, stopped: int) -> None:
+    """Say how many trials are to be trained, of which some were stopped, how many are there, and about how long."""
+    words = [f"{many(left, 'trial')} to train" if left else "no trial to train"]
+    words[0] += f" ({stopped} stopped before)" if stopped else ""
+    words += [f"{counts.trained + counts.pruned} done already"] if counts.trained + counts.pruned else []
+    if running := counts.running - stopped:
+        words.append(f"{running} with other runners")
+    if seconds := _seconds(found, left):
+        words.append(f"about {console.duration(seconds)} at the baseline's size")
+    console.say(", ".join(words))
+
+
+def _seconds(found: Request, left: int) -> float:
+    """Estimate the time of the trials that are left, each as the baseline; 0 if it is unknown."""
+    return left * next(iter(found.plan.estimates.values()), 0.0) / min(found.workers, max(1, left))
+
+
 def _confirm(found: Request, left: int, yes: bool) -> None:
     """Ask to confirm more than an hour on a CPU, estimating each trial by the baseline."""
-    plan = found.plan
-    one = next(iter(plan.estimates.values()), 0.0)
-    seconds = max(0, left) * one / found.workers
+    seconds = _seconds(found, left)
     if found.execution.device == "cpu" and seconds > ASK_ABOVE:
         said = f"{left} trials, about {console.duration(seconds)} with {found.workers} workers at the baseline's size"
         confirm("Go on?", f"{said}: more than an hour on a CPU", yes)
@@ -249,26 +271,28 @@ def sweep_status(
     """Show the progress of a study; without a name, of all. A study that cannot be read hides no other."""
     from cifar_lab.search.study import load_study, study_names
 
+    runs = runs.resolve()
     with opened_storage(storage, runs) as opened:
         if name is not None:
-            study = load_study(opened, name, runs.resolve())
+            study = load_study(opened, name, runs)
             if as_json:
-                console.print_json(study_tree(study))
+                console.print_json(study_tree(study, runs))
             else:
-                print_counts([study], _where(storage))
+                print_counts([study], runs, _where(storage))
             return 0
         studies, problems = [], {}
         for each in study_names(opened):
             try:
-                studies.append(load_study(opened, each, runs.resolve()))
+                studies.append(load_study(opened, each, runs))
             except UsageError as error:
                 problems[each] = str(error)
         if as_json:
             console.print_json(
-                [*map(tree_or_problem, studies), *({"study": k, "error": v} for k, v in problems.items())]
+                [tree_or_problem(each, runs) for each in studies]
+                + [{"study": each, "error": problem} for each, problem in problems.items()]
             )
         else:
-            print_counts(studies, _where(storage))
+            print_counts(studies, runs, _where(storage))
         for problem in problems.values():
             console.say(problem)
     return 1 if problems else 0
@@ -280,7 +304,7 @@ def sweep_best(
 ) -> int:  # fmt: skip
     """Show the best recipe of a study, and the front of accuracy and parameters; `-o` saves it for `train --recipe`."""
     with loaded_study(name, storage, runs) as study:
-        tree = study_tree(study)
+        tree = study_tree(study, runs.resolve())
         if tree["best"] is None:
             raise UsageError(f"no trial of {name} has a value yet")
         if output is not None:
@@ -289,7 +313,7 @@ def sweep_best(
         if as_json:
             console.print_json(tree)
         else:
-            print_study(study)
+            print_study(study, runs.resolve())
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_lab.cli import console
@@ -14,33 +15,34 @@ if TYPE_CHECKING:
     from cifar_lab.search.trials import Trial
 
 
-def print_counts(studies: Sequence[Optuna], where: str) -> None:
-    """Print one row per study: number of trials of each kind, and the best accuracy."""
+def print_counts(studies: Sequence[Optuna], runs: Path, where: str) -> None:
+    """Print one row per study: number of trials of each kind, and the best accuracy; `runs` has their cells."""
     from cifar_lab.search import trials as results
 
     rows = []
     for study in studies:
         counts, best = results.count_trials(results.all_trials(study)), results.best(study)
-        kinds = [counts.trained, counts.pruned, counts.running, counts.infeasible, counts.failed]
+        stopped = results.count_stopped(study, runs)
+        kinds = [counts.trained, counts.pruned, counts.running - stopped, stopped, counts.infeasible, counts.failed]
         values = (*map(str, kinds), f"{100 * best.values[0]:.2f}" if best else "")
         rows.append((printable(study.study_name), *values))
-    columns = ("study", "trained", "pruned", "running", "infeasible", "failed", "best val %")
+    columns = ("study", "trained", "pruned", "running", "stopped", "infeasible", "failed", "best val %")
     if rows:
         console.out.print(console.table("", columns, rows, right=columns[1:]))
     else:
         console.show(f"no study in {where}")
 
 
-def tree_or_problem(study: Optuna) -> dict[str, Any]:
-    """Return `study_tree(study)`, or the problem if its settings cannot be read."""
+def tree_or_problem(study: Optuna, runs: Path) -> dict[str, Any]:
+    """Return `study_tree(study, runs)`, or the problem if its settings cannot be read."""
     try:
-        return study_tree(study)
+        return study_tree(study, runs)
     except UsageError as error:
         return {"study": study.study_name, "error": str(error)}
 
 
-def study_tree(study: Optuna) -> dict[str, Any]:
-    """Return counts, the best trial and the front of a study, as JSON.
+def study_tree(study: Optuna, runs: Path) -> dict[str, Any]:
+    """Return counts, the best trial and the front of a study, as JSON; `runs` has its cells.
 
     Raises:
         UsageError: the study is not one of cifar-lab, or its space has been changed since.
@@ -49,6 +51,7 @@ def study_tree(study: Optuna) -> dict[str, Any]:
     from cifar_lab.search.study import setting_of
 
     setting, counts, best = setting_of(study), results.count_trials(results.all_trials(study)), results.best(study)
+    stopped = results.count_stopped(study, runs)
     return {
         "study": study.study_name,
         "total": counts.trained + counts.pruned,
@@ -56,7 +59,8 @@ def study_tree(study: Optuna) -> dict[str, Any]:
         "infeasible": counts.infeasible,
         "pruned": counts.pruned,
         "failed": counts.failed,
-        "running": counts.running,
+        "running": counts.running - stopped,
+        "stopped": stopped,
         "best": _best_tree(setting, best) if best is not None else None,
         "front": [_best_tree(setting, trial) for trial in results.pareto_front(study)],
     }
@@ -76,11 +80,11 @@ def _best_tree(setting: StudySettings, trial: Trial) -> dict[str, Any]:
     }
 
 
-def print_study(study: Optuna) -> None:
+def print_study(study: Optuna, runs: Path) -> None:
     """Print counts, the front, and the best recipe as a diff."""
     from cifar_lab.search.study import setting_of
 
-    tree, setting, out = study_tree(study), setting_of(study), console.out
+    tree, setting, out = study_tree(study, runs), setting_of(study), console.out
     parts = (f"space {setting.space.name}", f"scale {setting.scale.name}", setting.data["name"])
     console.show(" · ".join((tree["study"], *parts)))
     console.show(_counts(tree))
@@ -99,8 +103,8 @@ def print_study(study: Optuna) -> None:
 
 
 def _counts(tree: dict[str, Any]) -> str:
-    counted = [f"{tree['with_value']} trials with a value"]
-    counted += [f"{tree[word]} {word}" for word in ("pruned", "running", "infeasible", "failed") if tree[word]]
+    others = ("pruned", "running", "stopped", "infeasible", "failed")
+    counted = [f"{tree['with_value']} trials with a value", *(f"{tree[word]} {word}" for word in others if tree[word])]
     return ", ".join(counted)
 
 

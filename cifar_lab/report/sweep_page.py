@@ -144,8 +144,12 @@ class SweepPage:
 
     @property
     def ranked(self) -> list[TrialSummary]:
-        """Trials with a value, the best first; ties in order of their numbers."""
-        return sorted(self.results, key=lambda trial: (-trial.accuracy, trial.number))
+        """Trials with a value, the best first; of equal ones that with fewer parameters, then the lower number."""
+
+        def rank(trial: TrialSummary) -> tuple[float, float, int]:
+            return (-trial.accuracy, math.inf if trial.parameters is None else trial.parameters, trial.number)
+
+        return sorted(self.results, key=rank)
 
     @property
     def best_tenth(self) -> list[TrialSummary]:
@@ -208,7 +212,7 @@ class SweepPage:
         tried = len(self.results)
         if tried == 1:
             return "One trial of one seed: there is nothing to compare it with."
-        if self.best is self.baseline:
+        if self.baseline is not None and self.ranked[0].accuracy == self.baseline.accuracy:
             return f"Of {tried} trials none is better than the baseline. One seed each: small differences are luck."
         value = points(self.best.value if self.best else None)
         return f"One seed a trial, and the best of {tried}, chosen on val: {value} % is flattered by luck."

@@ -83,8 +83,8 @@ class Confirmation:
 
     @property
     def best_of_search(self) -> ConfirmedRecipe:
-        """Finalist with the highest value in the search, which suffers most from the winner's curse."""
-        return max(self.finalists, key=lambda each: each.searched or 0.0)
+        """Finalist that was the best in the search, which suffers most from the winner's curse."""
+        return min(self.finalists, key=lambda each: _rank(each.searched, each.row, self.comparison.control))
 
     def with_verdict(self, *verdicts: str | None) -> list[ConfirmedRecipe]:
         """Return the finalists with one of these verdicts against the baseline."""
@@ -122,13 +122,13 @@ def make_confirmation(
     of = group(cells)
     values = {row.variant: with_guesses(of[row.variant], VAL) for row in comparison.rows}
     means = {name: summarise(own) for name, own in values.items()}
-    order = sorted(values, key=lambda name: -mean if (mean := means[name].mean) is not None else 1.0)
+    rows = {row.variant: row for row in comparison.rows}
+    order = sorted(values, key=lambda name: _rank(means[name].mean, rows[name], comparison.control))
     ranks = rank_intervals(values)
     curses = simultaneous_means(
         {name: {seed: searched[name] - value for seed, value in own.items()}
          for name, own in values.items() if name in searched}
     )  # fmt: skip
-    rows = {row.variant: row for row in comparison.rows}
     recipes = []
     for place, name in enumerate(order, start=1):
         mean = means[name].mean
@@ -153,3 +153,12 @@ def make_confirmation(
         unfinished=sum(each.state not in {"finished", "diverged"} for each in cells),
         comparison=comparison,
     )
+
+
+def _rank(accuracy: float | None, row: ComparisonRow, control: str) -> tuple[float, int, bool, int, str]:
+    """Return a sort key, the best first: of equal accuracies fewer parameters, then the control, then the lower trial.
+
+    Without an accuracy a recipe is last. The order is that of `search.trials.ranked`; variants are `t000`, `t001`, ….
+    """
+    lost = 1.0 if accuracy is None else -accuracy
+    return (lost, row.parameters, row.variant != control, len(row.variant), row.variant)

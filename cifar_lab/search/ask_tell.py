@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import optuna
@@ -27,8 +27,6 @@ OVER_IN_A_ROW = 1000
 FAILED_IN_A_ROW = 5
 LOOK_EVERY = 5.0
 """Seconds between two checks of other runners' trials and of lost trials."""
-UNBEGUN = 60.0
-"""Seconds allowed to a trial between being asked for and having a cell."""
 NOTHING = 0.0
 """Value reported to Optuna for diverged trials so that samplers avoid the region; never displayed."""
 
@@ -66,6 +64,8 @@ class TrialQueue:
     """Digest of the baseline's recipe; the baseline is never pruned, as all trials are compared with it."""
     _looked: float = 0.0
     _left: int = 0
+    _stopped: set[int] = field(default_factory=set)
+    """Numbers of the trials that were begun here and stopped: the next runner goes on from them."""
     elsewhere: int = 0
     """Number of wanted trials run by others; lost ones would have to be run here."""
 
@@ -108,6 +108,7 @@ class TrialQueue:
             stores.beat(self.study._storage, [trial])  # Optuna does not detect the loss of a trial without a heartbeat
             job = self._begin(trial)
             if job is not None:
+                self._left -= 1
                 return self._offer(trial, job)
         raise UsageError(
             f"{OVER_IN_A_ROW} candidates in a row were over the budget: search a smaller space, or allow more"
@@ -177,6 +178,7 @@ class TrialQueue:
             self._adopt()
         counts, ours = outcomes.count_trials(outcomes.all_trials(self.study)), len(self._ours())
         self._left = max(0, self.wanted - counts.counted)
+        ours += len(self._stopped)
         missing = self.wanted - counts.trained - counts.pruned - ours
         self.elsewhere = max(0, min(missing, counts.running - ours))
 
@@ -210,7 +212,7 @@ class TrialQueue:
         job = self.make_job(lost.number, outcomes.diff_of(lost))
         if job.record.state() == "running":
             return
-        if not is_dead and outcomes.OWNER in lost.user_attrs and _age(lost) < UNBEGUN:
+        if not is_dead and outcomes.OWNER in lost.user_attrs and outcomes.age(lost) < outcomes.UNBEGUN:
             return  # another host asked for it and may not hold its cell yet
         trial.set_user_attr(outcomes.OWNER, self._me)
         known = self._open.get(job.fingerprint)
@@ -226,7 +228,7 @@ class TrialQueue:
 
         A trial with fixed parameters, such as the baseline, is enqueued again.
         """
-        if not is_dead and _age(lost) <= UNBEGUN:
+        if not is_dead and outcomes.age(lost) <= outcomes.UNBEGUN:
             return
         if outcomes.is_infeasible(lost):
             self._tell_infeasible(lost.number)
@@ -250,12 +252,19 @@ class TrialQueue:
         for point in cell.reader.written():
             if "val/acc" not in point.values or len(self.setting.objectives) > 1 or cell.pruned_at is not None:
                 continue
-            for trial in cell.trials:
+            news = [trial for trial in cell.trials if point.epoch not in self._reported(trial)]
+            for trial in news:
                 trial.report(point.values["val/acc"], point.epoch)
+            if not news:
+                continue  # the epochs of an attempt that was stopped
             may_not = point.epoch >= job.recipe.train.epochs or job.recipe.digest() == self._baseline
             if not may_not and all(trial.should_prune() for trial in cell.trials):
                 cell.pruned_at = point.epoch
                 self.stop(job.fingerprint)
+
+    def _reported(self, trial: Trial) -> Mapping[int, float]:
+        """Return the accuracies that a trial has by epoch; Optuna warns when it is told one again."""
+        return self.study._storage.get_trial(trial._trial_id).intermediate_values
 
     def pruned_at(self, job: CellJob) -> int | None:
         """Return the epoch after which a cell was stopped for pruning; None if it was not, or ended anyway."""
@@ -264,8 +273,10 @@ class TrialQueue:
 
     def ended(self, job: CellJob, error: str | None) -> None:
         cell = self._open.pop(job.fingerprint)
+        self._looked = -math.inf  # a failed trial is replaced
         result = job.record.result()
         if result is None and cell.pruned_at is None and error is not None and job.record.failure() is None:
+            self._stopped |= {trial.number for trial in cell.trials}
             return  # interrupted: these trials can be resumed later
         self._failures = 0 if result is not None or cell.pruned_at is not None else self._failures + 1
         for trial in cell.trials:
@@ -291,8 +302,3 @@ class TrialQueue:
         counts = trial.user_attrs[outcomes.COUNTS]
         known = {"accuracy": accuracy, "params": float(counts["parameters"]), "macs": float(counts["macs"])}
         return [known[name] for name in self.setting.objectives]
-
-
-def _age(trial: FrozenTrial) -> float:
-    """Return the seconds since a trial was asked for."""
-    return (datetime.now() - (trial.datetime_start or datetime.min)).total_seconds()

@@ -55,13 +55,13 @@ def fresh_seeds(setting_seed: int, asked: Sequence[int] | None, option: str) -> 
 def find_finalists(study: optuna.Study, setting: StudySettings, top: int) -> list[FrozenTrial]:
     """Return the `top` best trials, the best first, that train different recipes and not the baseline's.
 
-    Fewer are returned if there are not so many. On ties the earlier trial is better.
+    Fewer are returned if there are not so many. Their order is that of `trials.ranked`.
 
     Raises:
         UsageError: there is none.
     """
     known, chosen = {setting.recipe({}).digest()}, list[FrozenTrial]()
-    for trial in sorted(outcomes.sound(study), key=lambda each: (-each.values[0], each.number)):
+    for trial in outcomes.ranked(study):
         digest = setting.recipe(outcomes.diff_of(trial)).digest()
         if digest not in known:
             known.add(digest)

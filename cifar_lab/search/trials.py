@@ -8,11 +8,16 @@ import socket
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import optuna
 import psutil
 from optuna.trial import FrozenTrial, TrialState
+
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.mirror import refresh_runs
 
 Trial = FrozenTrial
 """Trial as read from a study."""
@@ -21,6 +26,8 @@ CELL, DIFF, COUNTS, REUSED = "cell", "diff", "counts", "reused"
 PRUNED_AT, DIVERGED, ERROR, SURPLUS = "pruned_at", "diverged", "error", "surplus"
 INFEASIBLE, OWNER = "infeasible", "owner"
 """User attributes of a trial: whether it is over the budget, and the runner that has it."""
+UNBEGUN = 60.0
+"""Seconds allowed to a trial between being asked for and having a cell."""
 TOLERANCE = 2.0
 """Tolerance in seconds between two readings of a process's start time, as clocks may be set."""
 
@@ -113,9 +120,18 @@ def sound(study: optuna.Study) -> list[FrozenTrial]:
     ]
 
 
+def ranked(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials with a value of their own, the best first.
+
+    The best has the highest accuracy; of equal ones that with fewer parameters, then that with the lower number. So the
+    best is on the front.
+    """
+    return sorted(sound(study), key=lambda trial: (-trial.values[0], parameters(trial), trial.number))
+
+
 def best(study: optuna.Study) -> FrozenTrial | None:
-    """Return the trial with the best first objective; on ties the first. None before one has a value of its own."""
-    return max(sound(study), key=lambda trial: (trial.values[0], -trial.number), default=None)
+    """Return the first of `ranked`; None before a trial has a value of its own."""
+    return next(iter(ranked(study)), None)
 
 
 def pareto_front(study: optuna.Study) -> list[FrozenTrial]:
@@ -136,6 +152,34 @@ def parameters(trial: FrozenTrial) -> int:
 def diff_of(trial: FrozenTrial) -> dict[str, Any]:
     """Return the trial's diff on the baseline of the space."""
     return dict(trial.user_attrs[DIFF])
+
+
+def age(trial: FrozenTrial) -> float:
+    """Return the seconds since a trial was asked for."""
+    return (datetime.now() - (trial.datetime_start or datetime.min)).total_seconds()
+
+
+def count_stopped(study: optuna.Study, runs: Path) -> int:
+    """Count the running trials whose runner has ended and whose cell in `runs` nobody trains.
+
+    The next runner goes on from them. A trial of another host may be stopped only `UNBEGUN` seconds after its start.
+    """
+    me, every = new_owner(), all_trials(study)
+    lost = retried(every)
+    running = [trial for trial in every if _kind(trial) == "running" and trial.number not in lost]
+    if cells := [trial.user_attrs[CELL] for trial in running if CELL in trial.user_attrs]:
+        refresh_runs(runs, cells)
+    return sum(is_stopped(trial, runs, me) for trial in running)
+
+
+def is_stopped(trial: FrozenTrial, runs: Path, me: Mapping[str, Any]) -> bool:
+    """Tell whether the runner of a running trial has ended, and nobody trains its cell; `me`: this runner."""
+    owner, cell = trial.user_attrs.get(OWNER), trial.user_attrs.get(CELL)
+    if cell is None or (alive := is_runner_alive(owner, me)):
+        return False
+    if alive is None and owner is not None and age(trial) < UNBEGUN:
+        return False  # another host asked for it and may not hold its cell yet
+    return CellRecord(runs / cell).state() != "running"
 
 
 # Owners: a killed runner's trials are detected on its host

@@ -31,6 +31,7 @@ ELSEWHERE = {
     r"^ui( |$)": "serves until it is stopped: tests/browser",
     r"mlflow:my_experiment": "reads a store of MLflow: tests/unit/cli/test_judge.py",
     r"mylab|stripes|peak_rate|--ablations runs/ablations": "needs the page's code: tests/integration/test_extending.py",
+    r"--space mine\.py": "needs the page's code: tests/unit/search/test_documented_space.py",
     r"--drop-rule": "needs a study with a rule: tests/integration/test_until.py",
     r"^(compare --format md|train --recipe)$": "names an option within a sentence",
     r"^--install-completion": "changes the user's shell",

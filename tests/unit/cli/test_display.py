@@ -72,6 +72,18 @@ def test_a_cell_that_was_stopped_is_not_counted_as_done(tmp_path: Path, said: An
     assert finished.endswith("[1 of 2]")
 
 
+def test_a_search_counts_to_the_trials_that_are_wanted_though_it_names_them_one_by_one(
+    tmp_path: Path, said: Any
+) -> None:
+    names: dict[str, str] = {}
+    display, cells = Display(names, is_search=True, total=2), [job(tmp_path, word * 64) for word in "abc"]
+    for number, one in enumerate(cells):
+        names[one.fingerprint] = f"t{number:03}"
+        display.started(one)
+        display.ended(one, "RuntimeError: boom")
+    assert [line.rpartition("[")[2] for line in said()] == ["1 of 2]", "2 of 2]", "3 of 3]"], "one was replaced"
+
+
 def test_a_cell_that_begins_anew_says_which_file_was_damaged(tmp_path: Path) -> None:
     one = job(tmp_path)
     journal = Journal(one.record.folder)

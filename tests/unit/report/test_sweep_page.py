@@ -78,10 +78,21 @@ def test_a_trial_of_which_it_is_not_known_what_it_changes_is_not_the_baseline() 
     assert search(trial(0, 0.8, diff=None)).baseline is None
 
 
-def test_of_equal_trials_the_first_is_best() -> None:
-    best = search(trial(0, 0.9), trial(1, 0.91), trial(2, 0.91)).best
-    assert best is not None
-    assert best.number == 1
+@pytest.mark.parametrize(
+    ("parameters", "number"), [((300, 300, 300), 1), ((100, 300, 200), 2), ((100, None, 900), 2), ((1, None, None), 1)]
+)
+def test_of_equal_trials_the_smallest_is_best_then_the_first(parameters: tuple[int | None, ...], number: int) -> None:
+    values = zip((0.9, 0.91, 0.91), parameters, strict=True)
+    made = search(*(trial(i, value, parameters=count) for i, (value, count) in enumerate(values)))
+    assert made.best is not None
+    assert made.best.number == number
+    assert parameters[number] is None or made.best in made.front()
+
+
+def test_a_smaller_trial_as_good_as_the_baseline_is_not_called_better() -> None:
+    made = search(trial(0, 0.9, diff={}, parameters=300), trial(1, 0.9, parameters=200))
+    assert made.best is made.trials[1]
+    assert made.caution.startswith("Of 2 trials none is better than the baseline.")
 
 
 def test_the_best_tenth_is_one_at_least_and_rounded_up() -> None:

@@ -268,6 +268,25 @@ def test_pruners_see_val_accuracy_each_epoch_and_stop_the_cell(tmp_path: Path) -
     assert search.counts().counted == 2, "a pruned trial was trained, and counts"
 
 
+def test_a_trial_that_was_stopped_is_told_each_epoch_once(search: Search, recwarn: pytest.WarningsRecorder) -> None:
+    job = search.take()
+    job.record.folder.mkdir(parents=True)
+    journal = Journal(job.record.folder)
+    journal.write("start")
+    journal.points(1, {"val/acc": 0.2})
+    journal.write("checkpoint", epoch=1, step=0)
+    search.asking.progress(job)
+    search.asking.ended(job, STOPPED)
+    again = Search(search.folder)
+    assert again.take().fingerprint == job.fingerprint
+    journal.write("resume", epoch=1, step=0)
+    journal.points(2, {"val/acc": 0.4})
+    journal.write("checkpoint", epoch=2, step=0)
+    again.asking.progress(job)
+    assert again.trial(0).intermediate_values == {1: 0.2, 2: 0.4}
+    assert not [warning for warning in recwarn if "already reported" in str(warning.message)]
+
+
 class _Always(optuna.pruners.BasePruner):
     def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
         return True
@@ -319,6 +338,43 @@ def test_an_interrupted_trial_stays_open(search: Search) -> None:
     search.asking.ended(job, STOPPED)
     assert search.trial(0).state == TrialState.RUNNING
     assert Search(search.folder).take().fingerprint == job.fingerprint
+
+
+def test_trials_that_were_stopped_are_no_trials_that_were_not_begun(search: Search) -> None:
+    search.finish(search.take())
+    jobs = [search.take(), search.take()]
+    assert len(search.asking) == 2, "of 5: one is done, and two are being trained"
+    for job in jobs:
+        search.asking.ended(job, STOPPED)
+    assert (len(search.asking), search.asking.elsewhere) == (2, 0)
+
+
+def test_a_failed_trial_is_replaced_also_if_it_was_the_last(search: Search) -> None:
+    jobs = [search.take() for _ in range(5)]
+    assert len(search.asking) == 0
+    for job in jobs[:-1]:
+        search.finish(job)
+    jobs[-1].record.folder.mkdir(parents=True)
+    records.fail(jobs[-1].record, "boom")
+    search.asking.ended(jobs[-1], "boom")
+    assert len(search.asking) == 1
+
+
+def test_a_running_trial_is_stopped_once_its_runner_has_ended_and_nobody_has_its_cell(search: Search) -> None:
+    job = search.take()
+    number = search.trial(0)._trial_id
+
+    def stopped(owner: dict[str, Any]) -> int:
+        optuna.trial.Trial(search.study, number).set_user_attr(trials.OWNER, owner)
+        return trials.count_stopped(search.study, search.folder)
+
+    alive = {"host": socket.gethostname(), "pid": os.getppid(), "run": "another"}
+    alive["began"] = psutil.Process(os.getppid()).create_time()
+    assert stopped(alive) == 0
+    assert stopped({**alive, "host": "another"}) == 0, "it may not have begun its cell yet"
+    assert stopped(_ended_process()) == 1
+    with job.record.owned(patience=1.0):
+        assert trials.count_stopped(search.study, search.folder) == 0, "its process lives on"
 
 
 def test_two_runners_do_not_go_beyond_what_is_wanted(tmp_path: Path) -> None:
@@ -449,7 +505,7 @@ def test_a_trial_whose_runner_died_before_it_had_a_cell_is_given_up(
     search.study.ask()
     search.asking._look()
     assert search.counts().running == 1, "it may be on its way"
-    monkeypatch.setattr(ask_tell, "UNBEGUN", -1.0)
+    monkeypatch.setattr(trials, "UNBEGUN", -1.0)
     search.asking._look()
     assert (search.counts().running, search.counts().failed) == (0, 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ import pytest
 from made import records
 from made.spaces import Told
 
+from cifar_lab.cli.sweep_output import print_study, study_tree
 from cifar_lab.errors import UsageError
 from cifar_lab.report.confirmation_table import confirmation_markdown, confirmation_sentences
 from cifar_lab.report.html import render_sweep
 from cifar_lab.results.confirmation import Confirmation
+from cifar_lab.search import trials as outcomes
+from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.confirmation import (
     BASELINE,
     confirm_finalists,
@@ -23,7 +27,7 @@ from cifar_lab.search.confirmation import (
     recipe_of,
 )
 from cifar_lab.search.study_name import ablation_name
-from cifar_lab.search.sweep_page import load_sweep_page
+from cifar_lab.search.sweep_page import load_sweep_page, sweep_files
 from cifar_lab.search.trial_jobs import trial_name
 from cifar_lab.store.ablation_file import NAME
 from cifar_lab.store.cell_record import CellRecord
@@ -31,6 +35,12 @@ from cifar_lab.store.record_files import DataSource
 
 RATES = ({"optim.name": "adam", "lr / customary": 1.0}, {"optim.name": "muon", "lr / customary": 1.0},
          {"optim.name": "muon", "lr / customary": 2.0})  # fmt: skip
+PLAIN = {
+    "model.blocks": "[2,2,2]", "model.kernel": 3, "model.shortcut_kernel": 1, "model.se.placement": "none",
+    "optim.name": "sgd", "lr / customary": 1.0, "decay / customary": 1.0, "train.batch_size": 128, "data.mixup": 0.0,
+    "data.cutmix": 0.0, "clip": "none", "optim.lookahead.enabled": False,
+}  # fmt: skip
+"""Parameters of a small network in the space `writeup`, without its width."""
 SEARCHED = (0.80, 0.90, 0.84, 0.86)
 """Values of the baseline, and of the three candidates."""
 
@@ -86,6 +96,23 @@ def confirmed(made: Told, runs: Path) -> Confirmation:
 def test_the_best_trials_are_confirmed_the_best_first_and_the_baseline_is_none_of_them(wide: Told) -> None:
     assert [trial.number for trial in find_finalists(wide.study, wide.setting, 2)] == [1, 3]
     assert [trial.number for trial in find_finalists(wide.study, wide.setting, 9)] == [1, 3, 2]
+
+
+def test_of_equal_trials_the_smallest_is_best_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Told("writeup", budget=SearchBudget(max_params=10**9))
+    made.trained(0.8)
+    for width in (32, 24, 16, 24, 16):
+        made.trained(0.8, {"model.width": width, **PLAIN})
+    best = outcomes.best(made.study)
+    assert best is not None
+    assert [trial.number for trial in outcomes.pareto_front(made.study)] == [best.number] == [3]
+    assert [trial.number for trial in find_finalists(made.study, made.setting, 2)] == [3, 2]
+    page = load_sweep_page(made.study, runs=tmp_path)
+    assert page.best is page.trials[3]
+    assert json.loads(sweep_files(made.study, tmp_path)["best.json"])["model"]["width"] == 16
+    assert study_tree(made.study, tmp_path)["best"]["recipe"] == page.recipe
+    print_study(made.study, tmp_path)
+    assert "t003 best" in capsys.readouterr().out
 
 
 def test_a_recipe_that_was_tried_twice_is_confirmed_once(wide: Told) -> None:
@@ -174,6 +201,12 @@ def test_a_diverged_seed_counts_as_guessing_and_no_verdict_is_by_survivors(wide:
     assert found["t003"].values[4] == pytest.approx(0.5), "records here have two classes"
     assert found["t003"].rank == 3
     assert found["t003"].row.verdict == "undecided"
+
+
+def test_of_equal_means_the_lower_trial_is_first_and_the_baseline_before_it(wide: Told, tmp_path: Path) -> None:
+    trained(wide, tmp_path, {name: {1: 0.8, 2: 0.8} for name in ("t003", "t001", BASELINE)})
+    found = confirmed(wide, tmp_path)
+    assert [(each.variant, each.rank) for each in found.recipes] == [(BASELINE, 1), ("t001", 2), ("t003", 3)]
 
 
 def test_cells_that_are_missing_are_counted(wide: Told, tmp_path: Path) -> None:

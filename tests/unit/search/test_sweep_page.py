@@ -15,6 +15,7 @@ from made import records
 from made.spaces import Told
 
 from cifar_lab.cli.arguments import read_recipe
+from cifar_lab.cli.sweep_output import print_counts, study_sentence, study_tree
 from cifar_lab.errors import UsageError
 from cifar_lab.report.html import render_sweep
 from cifar_lab.report.sweep_page import SweepPage
@@ -115,6 +116,21 @@ def test_infinity_is_no_accuracy() -> None:
     found = loaded(made)
     assert [trial.state for trial in found.trials] == ["diverged", "trained"]
     assert found.best is found.trials[1]
+
+
+def test_a_stopped_trial_is_counted_as_stopped_and_not_as_running(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Told()
+    made.trained(0.8)
+    made.begun()
+    made.begun().set_user_attr(trials.CELL, "f" * 64)
+    tree = study_tree(made.study, tmp_path)
+    assert (tree["running"], tree["stopped"]) == (1, 1)
+    assert study_sentence(tree).startswith("1 trials with a value, 1 running, 1 stopped; the best is t000")
+    print_counts([made.study], tmp_path, "runs")
+    heads, row = (line.split() for line in capsys.readouterr().out.splitlines() if "wide" in line or "study" in line)
+    assert (heads[3:5], row[3:5]) == (["running", "stopped"], ["1", "1"])
 
 
 # The best
