@@ -19,16 +19,7 @@ STUDY = (
 )  # fmt: skip
 ONE = ("--variants", "adam")
 BOTH = ("--variants", "sgd_nesterov,adam")
-TESTED = (
-    "atomic_file",
-    "cell_owner",
-    "cell_record",
-    "checksum",
-    "invocation",
-    "invocation_index",
-    "journal",
-    "shared_note",
-)
+TESTED = ("atomic_file", "cell_owner", "cell_record", "checksum", "invocation", "invocation_index", "journal")
 PATIENCE = 600.0
 """Seconds: an import of torch takes half a minute in the guest."""
 
