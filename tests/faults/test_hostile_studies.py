@@ -303,10 +303,21 @@ def test_a_zip_with_something_before_it_is_read_like_any(alone: Path) -> None:
     assert (packed_study.unpack(path) / CELL / "result.json").read_text() == GOOD
 
 
+@pytest.mark.parametrize("line", ["sweep-status", "sweep-best wide", "sweep-importance wide", "sweep-report wide"])
+def test_a_packed_study_without_a_search_has_none_to_show(
+    alone: Path, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(alone / "study.zip")
+    assert run([*line.split(), "--runs", "study.zip"]) == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert told.err.startswith("cifar-lab: no study: ")
+
+
 @pytest.mark.parametrize(
     "line",
     [
-        "run-ablation se_ratio", "train", "sync", "clean -y", "fsck --repair", "sweep", "sweep-status",
+        "run-ablation se_ratio", "train", "sync", "clean -y", "fsck --repair", "sweep", "sweep-confirm wide",
         "ablate-best wide", "plan se_ratio", "doctor",
     ],
 )  # fmt: skip
