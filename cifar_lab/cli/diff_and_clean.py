@@ -17,7 +17,6 @@ from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import confirm
 from cifar_lab.cli.tail import cell_identity, find_cell
 from cifar_lab.config.overrides import as_typed
-from cifar_lab.errors import UsageError
 from cifar_lab.text import many
 
 if TYPE_CHECKING:
@@ -69,8 +68,7 @@ def clean(
     from cifar_lab.store.mirror import mirror_of
 
     age, mirror = parse_age(older_than), mirror_of(runs.resolve())
-    if not runs.is_dir():
-        raise UsageError(f"--runs {runs}: no such folder; nothing has been run there")
+    o.require_runs(runs)
     items = find_stored_items(mirror, age) if mirror is not None else find_items(runs.resolve(), age)
     said = f"{len(items)} to free, {_size(sum(item.size for item in items))}"
     if not as_json:

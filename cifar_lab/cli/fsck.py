@@ -44,8 +44,8 @@ def fsck(
     if is_packed and repair:
         o.require_folder(runs)
     folder = o.open_records(runs).resolve()
-    if not folder.is_dir():
-        raise UsageError(f"--runs {runs}: no such folder; nothing has been run there")
+    if not is_packed:
+        o.require_runs(runs)
     if not os.access(folder, os.R_OK | os.X_OK):
         raise UsageError(f"--runs {runs}: cannot be read (Permission denied)")
     found = checks.check_runs(folder, _damage_of_study)

@@ -38,6 +38,16 @@ def require_folder(runs: Path) -> None:
         raise UsageError(f"--runs {runs}: a file; this command needs a folder of records (a packed study is only read)")
 
 
+def require_runs(runs: Path) -> None:
+    """Check that a runs folder is there.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not runs.is_dir():
+        raise UsageError(f"--runs {runs}: no such folder; nothing has been run there")
+
+
 def parse_runs(typed: str | Path) -> Path | str:
     """Return the path of a runs folder, or an address of S3.
 

@@ -94,8 +94,7 @@ def resolve_request(
         UsageError: a word, recipe, network, device or data source is invalid; the first such error.
     """
     check_request(ablation, typed)
-    source = data if data is not None else typed.scale.data or "cifar10"
-    require_source(source)  # before imports that take seconds
+    source = _source(typed, data)
     prepare()
     each = typed.cells_per_gpu
     with engine.warm_up(trains=trains) as settle:
@@ -141,8 +140,7 @@ def resolve_plan(
         UsageError: a word, recipe, network or data source is invalid; the first such error.
     """
     check_request(ablation, typed)
-    source = data if data is not None else typed.scale.data or "cifar10"
-    require_source(source)
+    source = _source(typed, data)
     from cifar_lab.execution.plan import make_plan
 
     source, dataset = read_data(source, say)
@@ -167,6 +165,17 @@ def check_request(ablation: Ablation, typed: RequestArguments) -> None:
     make_recipes(
         ablation, scale=typed.scale, overrides=typed.overrides, variants=typed.variants, max_params=typed.max_params
     )
+
+
+def _source(typed: RequestArguments, data: str | None) -> str:
+    """Return the source of images that is asked for.
+
+    Raises:
+        DataError: a path that is not there, before imports that take seconds.
+    """
+    source = data if data is not None else typed.scale.data or "cifar10"
+    require_source(source)
+    return source
 
 
 def _warn_of_emulation(plan: Plan, device: str) -> list[str]:

@@ -102,6 +102,12 @@ def readme(contents: PackContents, tables: Mapping[str, str], *, weights: bool, 
     searches = sorted(shlex.quote(name.removeprefix(SEARCH)) for name in cells if name.startswith(SEARCH))
     ablations = sorted(name for name in cells if not name.startswith(SEARCH))
     first = max(ablations, key=lambda name: cells[name], default="ABLATION")
+    reading = [f"cifar-lab sweep-report {name} --runs study.zip -o {name}.html" for name in searches]
+    adding: list[str] = []
+    if ablations or not searches:
+        reading.insert(0, f"cifar-lab compare {first} --runs study.zip")
+        reading.insert(1, f"cifar-lab report {first} --runs study.zip -o report.html")
+        adding = [f"cifar-lab run-ablation {first} --runs study/runs"]
     listed = [f"- [{title}]({quote(path)})" for path, title in tables.items()]
     commits = ", ".join(commit[:12] for commit in contents.commits()) or "not recorded"
     left_out = [name for name, is_here in (("weights", weights), ("predictions", predictions)) if not is_here]
@@ -118,15 +124,7 @@ def readme(contents: PackContents, tables: Mapping[str, str], *, weights: bool, 
             "With cifar-lab installed, the zip is read as it is:",
             "",
             "```",
-            *(
-                [
-                    f"cifar-lab compare {first} --runs study.zip",
-                    f"cifar-lab report {first} --runs study.zip -o report.html",
-                ]
-                if ablations or not searches
-                else []
-            ),
-            *(f"cifar-lab sweep-report {name} --runs study.zip -o {name}.html" for name in searches),
+            *reading,
             "```",
             "",
             "An ablation that is not part of cifar-lab needs its file, too: `--ablations FOLDER`. So does a search "
@@ -137,7 +135,7 @@ def readme(contents: PackContents, tables: Mapping[str, str], *, weights: bool, 
             "",
             "```",
             "unzip study.zip -d study",
-            *([f"cifar-lab run-ablation {first} --runs study/runs"] if ablations or not searches else []),
+            *adding,
             "```",
             "",
             "`requirements.txt` has the recorded versions. Commits of the code: " + commits + ".",

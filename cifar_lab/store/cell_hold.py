@@ -1,7 +1,8 @@
 """The hold of a cell by the process that trains it: where its files go besides its folder.
 
-A cell in a plain folder needs no more than its lock. In a copy of an object store the holder has a lease, too, and
-sends its files: the journal before the checkpoint that goes with it, and at the end everything before the result.
+A cell in a plain folder needs its lock, and heartbeats, which tell its holder if another one has taken it. In a copy of
+an object store the holder has a lease, too, and sends its files: the journal before the checkpoint that goes with it,
+and at the end everything before the result.
 
 Each file is written on the condition that it is as this holder last saw it. If it is not, the holder first looks at the
 file, then renews its lease, then writes on the condition of what it saw: a holder that was replaced finds one of the
@@ -61,7 +62,7 @@ class CellHold:
         """Check, before files of the record are written, that no other process has taken the cell.
 
         Raises:
-            LeaseLost: one has; it heard nothing of this one for `SILENCE`.
+            LeaseLost: one has, as it heard nothing of this one for long.
         """
         if self._heartbeats is not None and self._heartbeats.look():
             raise LeaseLost(REPLACED)

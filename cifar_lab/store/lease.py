@@ -48,7 +48,7 @@ class LeaseTaken(Exception):
 
 
 class LeaseLost(CellError):
-    """The lease of this process expired, and another process took it; nothing of this process counts any more."""
+    """Another process has taken the cell, as the lease or the heartbeats of this one ended; it writes no more."""
 
 
 class LeaseFile(StoredJson):

@@ -19,7 +19,7 @@ import pytest
 GUEST = Path(__file__).parents[1] / "nfs" / "guest.sh"
 NEEDED = ("linux.uml", "rpc.nfsd", "rpc.mountd", "rpcbind", "exportfs", "mount.nfs4", "modprobe", "ip")
 LONGEST = 3600.0
-"""Seconds; all parts take 20 minutes on two slow cores."""
+"""Seconds; all parts took 36 minutes in all on two AVX2 cores beside other work."""
 PARTS = ("together", "killed", "restarted", "cut")
 
 

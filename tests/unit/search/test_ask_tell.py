@@ -268,13 +268,19 @@ def test_pruners_see_val_accuracy_each_epoch_and_stop_the_cell(tmp_path: Path) -
     assert search.counts().counted == 2, "a pruned trial was trained, and counts"
 
 
-def test_a_trial_that_was_stopped_is_told_each_epoch_once(search: Search, recwarn: pytest.WarningsRecorder) -> None:
-    job = search.take()
+def _after_an_epoch(job: CellJob) -> Journal:
+    """Return the journal of a cell with the points and the checkpoint of its first epoch."""
     job.record.folder.mkdir(parents=True)
     journal = Journal(job.record.folder)
     journal.write("start")
     journal.points(1, {"val/acc": 0.2})
     journal.write("checkpoint", epoch=1, step=0)
+    return journal
+
+
+def test_a_trial_that_was_stopped_is_told_each_epoch_once(search: Search, recwarn: pytest.WarningsRecorder) -> None:
+    job = search.take()
+    journal = _after_an_epoch(job)
     search.asking.progress(job)
     search.asking.ended(job, STOPPED)
     again = Search(search.folder)
@@ -296,11 +302,7 @@ def test_the_baseline_is_never_pruned(tmp_path: Path) -> None:
     search = Search(tmp_path / "runs", pruner=_Always())
     baseline, other = search.take(), search.take()
     for job in (baseline, other):
-        job.record.folder.mkdir(parents=True)
-        journal = Journal(job.record.folder)
-        journal.write("start")
-        journal.points(1, {"val/acc": 0.2})
-        journal.write("checkpoint", epoch=1, step=0)
+        _after_an_epoch(job)
         search.asking.progress(job)
     assert search.stopped == [other.fingerprint]
 
