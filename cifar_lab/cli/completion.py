@@ -115,6 +115,16 @@ def fingerprints(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 @_quiet
+def cells(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the names ABLATION/VARIANT/sN of the cells in the runs folder; fingerprints once no name begins so."""
+    from cifar_lab.store.selection import cell_names
+
+    every = cell_names(Path(ctx.params.get("runs") or "runs")).values()
+    names = {f"{name.ablation}/{name.variant}/s{name.seed}" for own in every for name in own}
+    return _starting(incomplete, sorted(names)) or fingerprints(ctx, incomplete)
+
+
+@_quiet
 def invocations(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return ids of the invocations of the ablation on the line, the latest first."""
     name = ctx.params.get("name") or ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from rich.cells import cell_len
@@ -52,21 +52,24 @@ def say_damage(lines: Iterable[str]) -> int:
     return 1 if distinct else 0
 
 
-def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], *, right: Iterable[str] = ()) -> Table:
-    """Create a plain table, without markup; columns named in `right` are numbers.
+def table(
+    title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], *,
+    right: Iterable[str] = (), whole: Iterable[str] = (), gap: int = GAP,
+) -> Table:  # fmt: skip
+    """Create a plain table, without markup, `gap` spaces between columns.
 
-    Words that are longer than their column go on in the next line, so that nothing is cut. If the table fits, column
-    widths are set explicitly: rich would lay out each cell twice more to find them.
+    Columns named in `right` are numbers; they and those in `whole` are not wrapped. The others are wrapped at words
+    where the table is wider than the terminal. Where even that does not fit, words are broken: nothing is cut.
     """
     made = Table(
-        title=escape(title), title_justify="left", box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0)
+        title=escape(title), title_justify="left", box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0)
     )
     columns, numbers = list(columns), set(right)
+    unwrapped = numbers | set(whole)
     shown = [[_shown(value) for value in row] for row in rows]
-    for column, width in zip(columns, _widths(columns, shown), strict=True):
-        is_number = column in numbers
-        justify: Literal["right", "left"] = "right" if is_number else "left"
-        made.add_column(Text(column), justify=justify, no_wrap=is_number, width=width, overflow="fold")
+    for column, width in zip(columns, _widths(columns, shown, unwrapped, gap), strict=True):
+        justify: Literal["right", "left"] = "right" if column in numbers else "left"
+        made.add_column(Text(column), justify=justify, no_wrap=column in unwrapped, width=width, overflow="fold")
     for row in shown:
         made.add_row(*row)
     return made
@@ -79,13 +82,26 @@ def _shown(value: object) -> Text:
     return Text("\n".join(map(printable, str("" if value is None else value).split("\n"))))
 
 
-def _widths(columns: list[str], rows: list[list[Text]]) -> list[int | None]:
-    """Return the width of each column in characters; None for all if they do not fit and rich must wrap some."""
-    cells = [[cell_len(column), *(_width(row[i]) for row in rows)] for i, column in enumerate(columns)]
-    widths = [max(column) for column in cells]
-    fits = sum(widths) + GAP * len(widths) <= min(out.width, err.width)
-    return [width if fits else None for width in widths]
+def _widths(columns: list[str], rows: list[list[Text]], unwrapped: set[str], gap: int) -> Sequence[int | None]:
+    """Return the width of each column in characters: the widest are narrowed until the table fits.
+
+    A column is as wide as its longest word, or as its longest line if it is in `unwrapped`. None for all if that is
+    too wide, and rich must break words.
+    """
+    cells = [[column, *(row[i].plain for row in rows)] for i, column in enumerate(columns)]
+    widths = [max(_width(cell.split("\n")) for cell in column) for column in cells]
+    least = [
+        width if column in unwrapped else max(_width(cell.split()) for cell in texts)
+        for column, width, texts in zip(columns, widths, cells, strict=True)
+    ]
+    room = min(out.width, err.width) - gap * len(widths)
+    if sum(least) > room:
+        return [None] * len(widths)
+    while sum(widths) > room:
+        widest = max((i for i, width in enumerate(widths) if width > least[i]), key=widths.__getitem__)
+        widths[widest] -= 1
+    return widths
 
 
-def _width(cell: Text) -> int:
-    return max(map(cell_len, cell.plain.split("\n")))
+def _width(parts: Iterable[str]) -> int:
+    return max(map(cell_len, parts), default=0)

@@ -36,12 +36,12 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be dele
 
 
 def diff(
-    one: o.Fingerprint, other: o.Fingerprint, runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False
+    one: o.CellName, other: o.CellName, runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False
 ) -> int:  # fmt: skip
     """Compare two cells: recipe, seed and data, execution, code, environment, result."""
     from cifar_lab.inspect.diff_cells import compare_cells
 
-    a, b = (find_cell(runs.resolve(), prefix) for prefix in (one, other))
+    a, b = (find_cell(runs.resolve(), name) for name in (one, other))
     found = compare_cells(a, b)
     if as_json:
         console.print_json(found.as_dict())

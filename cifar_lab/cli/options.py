@@ -148,12 +148,12 @@ Overrides = Annotated[
         autocompletion=completion.overrides,
     ),
 ]
-Fingerprint = Annotated[
+CellName = Annotated[
     str,
     typer.Argument(
-        metavar="FINGERPRINT",
-        help="Fingerprint of a cell; its first digits are enough.",
-        autocompletion=completion.fingerprints,
+        metavar="CELL",
+        help="Cell: ABLATION/VARIANT/sN (in its latest setting), or the first digits of a fingerprint.",
+        autocompletion=completion.cells,
     ),
 ]
 ScaleName = Annotated[

@@ -42,10 +42,7 @@ def print_fields(*, as_json: bool) -> None:
         for *cells, last in (headings, *rows):
             print("  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), last]))
         return
-    made = console.table("", headings, rows)
-    for column in made.columns[:2]:
-        column.no_wrap = True
-    console.out.print(made)
+    console.out.print(console.table("", headings, rows, whole=headings[:2]))
 
 
 def fields() -> Iterator[RecipeField]:

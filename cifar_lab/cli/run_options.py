@@ -22,7 +22,7 @@ RunNames = Annotated[
         metavar="RUN…",
         help="Trained cells: FINGERPRINT, ABLATION/VARIANT/sN, ABLATION/VARIANT (its finished seeds), ABLATION, or "
         "best:ABLATION (the best by val).",
-        autocompletion=completion.fingerprints,
+        autocompletion=completion.cells,
     ),
 ]
 RunName = Annotated[
@@ -30,7 +30,7 @@ RunName = Annotated[
     typer.Argument(
         metavar="RUN",
         help="Trained cell: FINGERPRINT, ABLATION/VARIANT/sN, or best:ABLATION (the best by val).",
-        autocompletion=completion.fingerprints,
+        autocompletion=completion.cells,
     ),
 ]
 Input = Annotated[

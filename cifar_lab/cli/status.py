@@ -121,10 +121,8 @@ def _all(found: list[AblationStatus], runs: Path) -> RenderableType:
     for entry in found:
         latest, counts = entry.setting.latest, watch.counts(entry)
         rows.append((latest.ablation, entry.setting.title(), len(entry.cells), counts, _minute(latest.time)))
-    made = console.table("", ("ablation", "setting", "cells", "of these", "asked for"), rows, right=("cells",))
-    for i in (0, -1):
-        made.columns[i].no_wrap = True
-    return made
+    return console.table("", ("ablation", "setting", "cells", "of these", "asked for"), rows, right=("cells",),
+                         whole=("ablation", "asked for"))  # fmt: skip
 
 
 def _in_queue(status: AblationStatus, runs: Path) -> dict[str, str]:
@@ -161,10 +159,7 @@ def _one(status: AblationStatus, queue: Mapping[str, str]) -> list[RenderableTyp
     shown = [[*_row(cell), queue.get(cell.asked.fingerprint, "")] for cell in status.cells]
     filled = [i for i in range(len(columns)) if any(row[i] for row in shown)]
     made = console.table("", [columns[i] for i in filled], [[row[i] for i in filled] for row in shown],
-                         right=columns[3:-1])  # fmt: skip
-    made.padding = (0, 1, 0, 0)
-    for column in made.columns[1:3]:
-        column.no_wrap = True
+                         right=columns[3:-1], whole=columns[1:3], gap=1)  # fmt: skip
     lines = [f"{setting.latest.ablation} · {setting.title()}", f"invocation {setting.latest.id}{more}"]
     notes = [Text(f"{cell.name}: {note}") for cell in status.cells for note in _notes(cell, setting.latest.ablation)]
     others = [Text(f"also there: {selector(other)}", style="dim") for other in setting.others]

@@ -130,7 +130,7 @@ def sweep(
         opened = open_study(place, setting, made, pruning)
         require_all_trials(opened, runs.resolve())
         counts = results.count_trials(results.all_trials(opened))
-        stopped = results.count_stopped(opened, runs.resolve())
+        stopped = len(results.stopped(opened, runs.resolve()))
         left = max(0, trials - counts.counted) + stopped
         choose = choose_execution if nodes is None else partial(choose_on_cluster, nodes)
         execution, count = choose(

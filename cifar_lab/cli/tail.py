@@ -14,7 +14,7 @@ import typer
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import require_fingerprint
-from cifar_lab.errors import DamageError
+from cifar_lab.errors import DamageError, UsageError
 from cifar_lab.store.cell_record import ENDED
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ ACCURACIES = {"val": "val/acc", "test": "test/acc", "train": "clean_train/acc"}
 
 
 def tail(
-    fingerprint: o.Fingerprint,
+    cell: o.CellName,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Follow the log until the cell ends.")] = False,
     epochs: Annotated[int, typer.Option("-n", "--epochs", min=0, help="Number of last epochs to print.")] = 10,
     runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False,
@@ -39,7 +39,7 @@ def tail(
     """
     from cifar_lab.store.journal import JournalReader
 
-    record = find_cell(runs.resolve(), fingerprint)
+    record = find_cell(runs.resolve(), cell)
     reader = JournalReader(record.folder)
     events = _last(_shown(reader.events()), epochs)
     if as_json:
@@ -71,17 +71,26 @@ def _damage(record: CellRecord, reader: JournalReader) -> list[str]:
     return lines
 
 
-def find_cell(runs: Path, prefix: str) -> CellRecord:
-    """Return the cell in `runs` whose fingerprint begins with `prefix`, ignoring case.
+def find_cell(runs: Path, name: str) -> CellRecord:
+    """Return the cell in `runs` with the name ABLATION/VARIANT/sN, or whose fingerprint begins so, ignoring case.
+
+    Of a name with a slash, the latest setting of the ablation is meant.
 
     Raises:
-        UsageError: the prefix is not the beginning of a fingerprint.
+        UsageError: the text is no beginning of a fingerprint, or names no cell or several.
         TrackingError: no cell matches, or more than one.
     """
     from cifar_lab.store.runs_folder import find_record
+    from cifar_lab.store.selection import find_cells, select
 
-    require_fingerprint(prefix)
-    return find_record(runs, prefix.lower())
+    if "/" not in name:
+        require_fingerprint(name)
+        return find_record(runs, name.lower())
+    cells = find_cells(select(runs, name.partition("/")[0]), name)
+    if len(cells) > 1:
+        seeds = ", ".join(f"s{cell.seed}" for cell in cells)
+        raise UsageError(f"'{name}' names {len(cells)} cells, one is wanted; add a seed of {seeds}")
+    return find_record(runs, cells[0].fingerprint)
 
 
 def cell_identity(record: CellRecord) -> str:

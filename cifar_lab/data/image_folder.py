@@ -88,10 +88,16 @@ def _csv_labels(files: FileTree, name: str) -> dict[str, str]:
     """Return {id: class} of a CSV with the columns id and label."""
     data = files.read(name, LARGEST_CSV)
     try:
-        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
-        labels = {str(row["id"]): str(row["label"]) for row in rows}
-    except (UnicodeDecodeError, csv.Error, KeyError) as error:
+        head, *rows = (row for row in csv.reader(io.StringIO(data.decode("utf-8-sig")), strict=True) if row)
+        id_at, label_at = head.index("id"), head.index("label")
+    except (UnicodeDecodeError, csv.Error, ValueError) as error:
         raise DataError(f"{shown(name)} is not a CSV with the columns id and label") from error
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(head) or not row[label_at]:
+            raise DataError(
+                f"{shown(name)}: row {number:,} is {shown(','.join(row))}; {len(head)} filled fields wanted"
+            )
+    labels = {row[id_at]: row[label_at] for row in rows}
     if len(data) > LARGEST_CSV or not labels or len(labels) != len(rows):
         raise DataError(f"{shown(name)} has {len(rows):,} rows with {len(labels):,} different ids")
     return labels

@@ -13,14 +13,13 @@ from cifar_lab.results.best_cell import VAL, best_cell, selection_metric
 from cifar_lab.results.contrasts import margin_of
 from cifar_lab.store.invocation import CellRef
 from cifar_lab.store.invocation_index import read_index
-from cifar_lab.store.selection import Selection, select
+from cifar_lab.store.selection import Selection, find_cells, select
 from cifar_lab.text import many
 
 FORMS = "FINGERPRINT, ABLATION, ABLATION/VARIANT, ABLATION/VARIANT/sN or best:ABLATION"
 BEST = "best:"
 MARGIN = 0.005
 """Margin where the runs are not of one setting, which would have its own: 0.5 points."""
-_SEED = re.compile(r"(.+)/s(\d+)", re.ASCII)
 _DIGITS = re.compile("[0-9a-f]{4,64}")
 
 
@@ -134,27 +133,15 @@ class _Finder:
             return [self._best(word.removeprefix(BEST))]
         if _DIGITS.fullmatch(word.lower()) and any(self.runs.glob(f"{word.lower()}*")):
             return [self._by_digits(word.lower())]
-        ablation, _, rest = word.partition("/")
+        ablation = word.partition("/")[0]
         if not ablation or word.endswith("/"):
             raise UsageError(f"'{word}' names no run; give {FORMS}")
-        cells = self._cells(ablation)
-        if not rest:
-            return self._finished(word, ablation, cells)
-        names = {cell.variant for cell in cells}
-        match = _SEED.fullmatch(rest) if rest not in names else None
-        variant, seed = (match[1], int(match[2])) if match else (rest, None)
-        if variant not in names:
-            raise UsageError(f"{ablation} has no variant '{variant}'{nearest(variant, sorted(names))}")
-        own = [cell for cell in cells if cell.variant == variant and seed in (None, cell.seed)]
-        if not own:
-            seeds = ", ".join(f"s{cell.seed}" for cell in cells if cell.variant == variant)
-            raise UsageError(f"{ablation}/{variant} has no seed {seed}; it has {seeds}")
-        return self._finished(word, ablation, own)
+        return self._finished(word, ablation, find_cells(self._setting(ablation), word))
 
-    def _cells(self, ablation: str) -> list[CellRef]:
+    def _setting(self, ablation: str) -> Selection:
         if ablation not in self.settings:
             self.settings[ablation] = select(self.runs, ablation, scale=self.scale, invocation=self.invocation)
-        return self.settings[ablation].cells
+        return self.settings[ablation]
 
     def _finished(self, word: str, ablation: str, cells: Sequence[CellRef]) -> list[ChosenRun]:
         """Return the finished ones of `cells`; the others are noted."""
@@ -177,7 +164,7 @@ class _Finder:
 
     def _best(self, ablation: str) -> ChosenRun:
         """Return the finished cell with the highest validation accuracy; by test accuracy where none has one."""
-        candidates = self._finished(f"{BEST}{ablation}", ablation, self._cells(ablation))
+        candidates = self._finished(f"{BEST}{ablation}", ablation, self._setting(ablation).cells)
         metric = selection_metric(candidates, _metrics)
         best = best_cell(candidates, _metrics, metric)
         how = "by val" if metric == VAL else "by test, as no images were held out: selected on test"

@@ -22,7 +22,7 @@ from cifar_lab.report.table_content import TextTable, points
 from cifar_lab.results.confirmation import Confirmation
 from cifar_lab.text import many
 
-STATES = ("trained", "diverged", "pruned", "infeasible", "failed", "running")
+STATES = ("trained", "diverged", "pruned", "infeasible", "failed", "running", "stopped")
 """Possible states of a trial."""
 DIGITS = 3
 """Significant digits of a float in a table."""

@@ -52,7 +52,7 @@ def load_sweep_page(study: optuna.Study, *, runs: Path, storage: str | None = No
         max_macs=setting.budget.max_macs,
         objectives=setting.objectives,
         dimensions=tuple(map(_dimension, setting.space.dimensions)),
-        trials=tuple(_trials(study, setting)),
+        trials=tuple(_trials(study, setting, runs)),
         importance=importances(study),
         confirmation=confirmation,
         changes=tuple(_changes(setting, recipe)) if recipe is not None else (),
@@ -88,12 +88,12 @@ def _dimension(searched: Searched) -> DimensionSummary:
     return DimensionSummary(name=searched.name, words=searched.words, labels=searched.labels)
 
 
-def _trials(study: optuna.Study, setting: StudySettings) -> Iterator[TrialSummary]:
-    """Yield the trials that were begun and not withdrawn."""
+def _trials(study: optuna.Study, setting: StudySettings, runs: Path) -> Iterator[TrialSummary]:
+    """Yield the trials that were begun and not withdrawn; `runs` tells which of them are stopped."""
     every = outcomes.all_trials(study)
-    lost = outcomes.retried(every)
+    lost, stopped = outcomes.retried(every), outcomes.stopped(study, runs)
     for trial in every:
-        state = _state(trial)
+        state = "stopped" if trial.number in stopped else _state(trial)
         if state is not None and trial.number not in lost:
             yield _trial(trial, state, setting)
 

@@ -159,8 +159,8 @@ def age(trial: FrozenTrial) -> float:
     return (datetime.now() - (trial.datetime_start or datetime.min)).total_seconds()
 
 
-def count_stopped(study: optuna.Study, runs: Path) -> int:
-    """Count the running trials whose runner has ended and whose cell in `runs` nobody trains.
+def stopped(study: optuna.Study, runs: Path) -> set[int]:
+    """Return the numbers of the running trials whose runner has ended and whose cell in `runs` nobody trains.
 
     The next runner goes on from them. A trial of another host may be stopped only `UNBEGUN` seconds after its start.
     """
@@ -169,7 +169,7 @@ def count_stopped(study: optuna.Study, runs: Path) -> int:
     running = [trial for trial in every if _kind(trial) == "running" and trial.number not in lost]
     if cells := [trial.user_attrs[CELL] for trial in running if CELL in trial.user_attrs]:
         refresh_runs(runs, cells)
-    return sum(is_stopped(trial, runs, me) for trial in running)
+    return {trial.number for trial in running if is_stopped(trial, runs, me)}
 
 
 def is_stopped(trial: FrozenTrial, runs: Path, me: Mapping[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cifar_lab.config.overrides import format_overrides
-from cifar_lab.errors import DamageError, DataError, TrackingError, nearest
+from cifar_lab.errors import DamageError, DataError, TrackingError, UsageError, nearest
 from cifar_lab.store.comparison_key import ComparisonKey
 from cifar_lab.store.invocation import CellRef, Invocation, unite
 from cifar_lab.store.invocation_index import InvocationIndex, read_index
+
+_SEED = re.compile(r"(.+)/s(\d+)", re.ASCII)
 
 
 class CellName(NamedTuple):
@@ -86,6 +89,28 @@ def select(
     chosen = (plain if is_plain else matching)[-1]
     others = [entry for entry in matching if entry.key != chosen.key]
     return _selection(index, chosen.key, others)
+
+
+def find_cells(setting: Selection, name: str) -> list[CellRef]:
+    """Return the cells that ABLATION, ABLATION/VARIANT or ABLATION/VARIANT/sN names in a setting of that ablation.
+
+    Raises:
+        UsageError: the setting has no such variant, or not with that seed.
+    """
+    ablation, _, rest = name.partition("/")
+    if not rest:
+        return setting.cells
+    names = {cell.variant for cell in setting.cells}
+    match = _SEED.fullmatch(rest) if rest not in names else None
+    variant, seed = (match[1], int(match[2])) if match else (rest, None)
+    if variant not in names:
+        raise UsageError(f"{ablation} has no variant '{variant}'{nearest(variant, sorted(names))}")
+    own = [cell for cell in setting.cells if cell.variant == variant]
+    found = [cell for cell in own if seed in (None, cell.seed)]
+    if not found:
+        seeds = ", ".join(f"s{cell.seed}" for cell in own)
+        raise UsageError(f"{ablation}/{variant} has no seed {seed}; it has {seeds}")
+    return found
 
 
 def read_settings(runs: Path, *, scale: str | None = None, data: str | None = None) -> list[Selection]:

@@ -96,6 +96,19 @@ def test_tail_tells_a_cell_epoch_by_epoch(capsys: pytest.CaptureFixture[str]) ->
     assert "no such cell" in _said(capsys, "tail", "0000", code=2)
 
 
+def test_cells_are_named_as_in_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = {(cell["variant"], cell["seed"]): cell for cell in _json(capsys, "status", "tiny")["cells"]}
+    assert _json(capsys, "tail", "tiny/off/s1")["fingerprint"] == cells["off", 1]["fingerprint"]
+    assert "model.dropout" in _said(capsys, "diff", "tiny/on/s1", "tiny/off/s1")
+    for name, said in [
+        ("tiny/off", "'tiny/off' names 2 cells, one is wanted; add a seed of s0, s1"),
+        ("tiny/off/s7", "tiny/off has no seed 7; it has s0, s1"),
+        ("tiny/of/s1", "tiny has no variant 'of'; did you mean 'off'?"),
+        ("tin/off/s1", "'tin' has not been run in"),
+    ]:
+        assert said in _said(capsys, "tail", name, code=2)
+
+
 def test_diff_names_what_tells_two_cells_apart_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     cells = _json(capsys, "status", "tiny")["cells"]
     a, b = (cell["fingerprint"][:10] for cell in cells if cell["seed"] == 0)

@@ -54,7 +54,7 @@ STATES = {
     "infeasible": ("|", FAINT, "infeasible: over the budget, not trained"),
     "failed": ("|", ORANGE, "failed"),
 }
-"""Marker, colour and legend of a trial by state; a running one is not drawn."""
+"""Marker, colour and legend of a trial by state; one that runs or was stopped is not drawn."""
 GLYPHS = {"o": "●", "x": "×", "X": "✖", "|": "|"}
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -141,13 +142,13 @@ def test_data_is_a_name_or_a_folder_or_a_zip(tab: Tab, folder: Path) -> None:
     assert tab("plan se_ratio --data im") == [], "the shell completes files itself"
 
 
-def test_fingerprints_are_the_folders_of_runs(folder: Path) -> None:
-    def show(cell: o.Fingerprint, runs: o.Runs = o.DEFAULT_RUNS) -> None:
+def test_cells_are_completed_by_name_and_by_fingerprint(folder: Path, runs: Any) -> None:
+    def show(cell: o.CellName, runs: o.Runs = o.DEFAULT_RUNS) -> None:
         """A command that takes a cell."""
 
     def offered(start: str, runs: Path = o.DEFAULT_RUNS) -> list[str]:
         with typer.main.get_command(app).make_context("show", ["--runs", str(runs)], resilient_parsing=True) as context:
-            return completion.fingerprints(context, start)  # type: ignore[arg-type]
+            return completion.cells(context, start)  # type: ignore[arg-type]
 
     app = typer.Typer()
     app.command()(show)
@@ -157,6 +158,8 @@ def test_fingerprints_are_the_folders_of_runs(folder: Path) -> None:
     assert offered("") == [CELL, "b" * 64]
     assert offered("aa") == [CELL]
     assert offered("aa", folder / "nowhere") == []
+    runs.study()
+    assert offered("se_ratio/r4", runs.folder) == ["se_ratio/r4/s0", "se_ratio/r4/s1", "se_ratio/r4/s2"]
 
 
 ODD = [

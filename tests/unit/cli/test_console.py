@@ -40,7 +40,7 @@ def test_one_is_singular_and_all_else_is_not() -> None:
     assert [many(n, "cell") for n in (0, 1, 2, 1200)] == ["0 cells", "1 cell", "2 cells", "1,200 cells"]
 
 
-@pytest.mark.parametrize("width", [30, 46, 52, 53, 54, 55, 56, 60, 120])
+@pytest.mark.parametrize("width", [51, 52, 53, 60, 120])
 def test_a_table_looks_as_if_rich_had_found_its_widths(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "out", Console(width=width))
     monkeypatch.setattr(console, "err", Console(width=200))
@@ -52,7 +52,23 @@ def test_widths_are_given_where_all_fits_on_both_streams_and_not_otherwise(monke
     monkeypatch.setattr(console, "err", Console(width=120))
     assert [column.width for column in console.table("t", COLUMNS, ROWS).columns] == [7, 16, 22]
     monkeypatch.setattr(console, "err", Console(width=40))
+    assert [column.width for column in console.table("t", COLUMNS, ROWS).columns] == [7, 13, 14]
+    monkeypatch.setattr(console, "err", Console(width=43))
+    assert [column.width for column in console.table("t", COLUMNS, ROWS, whole=COLUMNS[2:]).columns] == [7, 8, 22]
+    monkeypatch.setattr(console, "err", Console(width=25))
     assert [column.width for column in console.table("t", COLUMNS, ROWS).columns] == [None, None, None]
+
+
+def test_the_widest_columns_are_wrapped_at_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "out", Console(width=80))
+    setting = "scale small · cifar10-jpeg · data.train_fraction=0.2 train.precision=bf16"
+    row = ("policies_x_mixing", setting, 12, "9 finished, 1 running", "2026-11-28 06:02")
+    columns = ("ablation", "setting", "cells", "of these", "asked for")
+    made = console.table("", columns, [row], right=("cells",), whole=("ablation", "asked for"))
+    lines = shown(made, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    words = {word for line in lines for word in line.split()}
+    assert {word for text in (*columns, *map(str, row)) for word in text.split()} == words
 
 
 def test_brackets_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -274,6 +274,15 @@ def test_kaggles_images_that_were_not_unpacked_are_named(tmp_path: Path) -> None
     assert "unpack train.7z first" in refused(tmp_path / "kaggle")
 
 
+@pytest.mark.parametrize("row", ["7", "7,", "7,a,b"])
+def test_a_row_of_kaggles_labels_that_is_not_an_id_and_a_label_is_named(tmp_path: Path, row: str) -> None:
+    file = made.kaggle_folder(made.small(), tmp_path / "kaggle") / "trainLabels.csv"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:7], row, *lines[8:]]) + "\n")
+
+    assert refused(tmp_path / "kaggle").endswith(f": 'trainLabels.csv': row 7 is '{row}'; 2 filled fields wanted")
+
+
 def test_what_is_there_instead_of_train_is_told(folder: Path) -> None:
     (folder / "train").rename(folder / "training")
     (folder / "test").rename(folder / "testing")

@@ -127,6 +127,9 @@ def test_a_stopped_trial_is_counted_as_stopped_and_not_as_running(
     made.begun().set_user_attr(trials.CELL, "f" * 64)
     tree = study_tree(made.study, tmp_path)
     assert (tree["running"], tree["stopped"]) == (1, 1)
+    page = loaded(made, tmp_path)
+    assert [trial.outcome for trial in page.trials] == ["trained", "running", "stopped"]
+    assert page.counts == "1 trial with a value, 1 running, 1 stopped"
     assert study_sentence(tree).startswith("1 trials with a value, 1 running, 1 stopped; the best is t000")
     print_counts([made.study], tmp_path, "runs")
     heads, row = (line.split() for line in capsys.readouterr().out.splitlines() if "wide" in line or "study" in line)
