@@ -22,7 +22,7 @@ test: .venv/.installed-dev  ## The quick tier: minutes on two cores
 	$(BIN)/python -m pytest -n 2 --durations 25 -m "not slow and not browser and not gpu"
 
 test-all: .venv/.installed-all  ## Everything that this machine can run
-	$(BIN)/python -m pytest
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest
 
 FAULTS ?= full
 test-faults: .venv/.installed-dev  ## Cause faults for real, count what is lost: docs/reliability.md; one: ARGS="-k kill_worker"

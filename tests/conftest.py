@@ -30,6 +30,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 # CI draws the same examples in every run, so that it fails for a change and not by chance.
 settings.register_profile("same-examples", derandomize=True, deadline=None, database=None)
+settings.register_profile("thorough")  # tests/made/examples.py
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import optuna
 import pytest
 from made import records
+from made.examples import examples
 from made.spaces import Told
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -28,7 +29,7 @@ from cifar_lab.search.study import NOTE
 from cifar_lab.search.trial_jobs import trial_name
 from cifar_lab.store.invocation import CellRef
 
-TIMES = int(os.environ.get("CIFAR_LAB_FAULTS", "30"))
+TIMES = int(os.environ.get("CIFAR_LAB_FAULTS", examples(30)))
 COMMANDS = {
     "sweep": "sweep --study wide --trials 4 --space optimizer --scale small --data nowhere.zip --offline -y",
     "status": "sweep-status wide",

@@ -14,13 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made.bounded import bounded
+from made.examples import examples
 
 from cifar_lab.cli import run
 from cifar_lab.config import declaration_file
 from cifar_lab.config.recipe import Recipe, paths
 
-LINES = int(os.environ.get("CIFAR_LAB_FAULTS", "150"))
-FILES = min(1000, LINES) if "CIFAR_LAB_FAULTS" in os.environ else 30
+LINES = int(os.environ.get("CIFAR_LAB_FAULTS", examples(150)))
+FILES = min(1000, LINES) if "CIFAR_LAB_FAULTS" in os.environ else examples(30)
 WITHIN = 40
 """Seconds in which a command line comes to its end."""
 CODES = {0, 1, 2}
@@ -295,11 +296,11 @@ def test_words_recipes_and_budgets_are_checked_before_any_data_is_fetched(
 def test_an_ablation_that_never_returns_hides_no_other(
     line: str, folder: Path, tiny_ablation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(declaration_file, "WITHIN", 2.0)
+    monkeypatch.setattr(declaration_file, "WITHIN", 1.0)
     (folder / "endless.py").write_text("while True: pass")
     (folder / "tiny.py").write_text((tiny_ablation / "tiny.py").read_text())
     with bounded(WITHIN, line):
         run([*line.split(), "--ablations", str(folder)])
         assert "tiny" in capsys.readouterr().out
         assert run(["describe", "endless", "--ablations", str(folder)]) == 2
-    assert "endless.py:1: did not come to its end within 2 s" in capsys.readouterr().err
+    assert "endless.py:1: did not come to its end within 1 s" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made.bounded import bounded
+from made.examples import examples
 from made.spaces import Told
 
 from cifar_lab.cli import run
@@ -21,7 +22,7 @@ from cifar_lab.search.storage import open_storage
 from cifar_lab.search.study import setting_of
 from cifar_lab.text import printable
 
-TIMES = int(os.environ.get("CIFAR_LAB_FAULTS", "30"))
+TIMES = int(os.environ.get("CIFAR_LAB_FAULTS", examples(30)))
 HEAD = """
 from cifar_lab import EFFICIENT_RESNET
 from cifar_lab.search.dimension import Bundle, Choice, Dimension, Integer, Real

@@ -180,9 +180,9 @@ def test_killed_with_two_passes_averages_and_skipped_blocks_it_ends_with_the_sam
     assert any(event.kind == "resume" and event.epoch for event in events), "nothing was resumed: killed too late"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "by",
-    [pytest.param(signal.SIGINT, id="ctrl-c"), pytest.param(signal.SIGTERM, id="a scheduler", marks=pytest.mark.slow)],
+    "by", [pytest.param(signal.SIGINT, id="ctrl-c"), pytest.param(signal.SIGTERM, id="a scheduler")]
 )
 def test_told_to_stop_it_saves_says_how_to_go_on_and_exits_130(
     lab: Lab, undisturbed: dict[str, dict[str, Any]], by: signal.Signals

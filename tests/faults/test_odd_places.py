@@ -75,6 +75,7 @@ def dripping() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_a_server_that_answers_a_byte_at_a_time_is_given_up(dripping: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "ASKING", 1)
     with pytest.raises(TimeoutError, match="no whole answer in 2 s"):

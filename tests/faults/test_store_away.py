@@ -91,6 +91,7 @@ def _drain(runs: Path, invocation: Invocation, timeout_s: float) -> tuple[int, f
     return left, time.monotonic() - began, said
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_is_given_up_in_time_and_sync_ships_everything_later(
     runs: Path, invocation: Invocation, tmp_path: Path, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

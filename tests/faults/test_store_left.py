@@ -51,7 +51,7 @@ print("left", shipper.drain(float(sys.argv[2])))
 """
 
 
-@pytest.mark.parametrize("seconds", [0.3, 0.6, 0.9, 1.2])
+@pytest.mark.parametrize("seconds", [0.6, *(pytest.param(each, marks=pytest.mark.slow) for each in (0.3, 0.9, 1.2))])
 def test_a_process_that_leaves_its_shipper_while_it_draws_ends_well(tmp_path: Path, seconds: float) -> None:
     line = [sys.executable, "-c", PROGRAM, str(tmp_path), str(seconds)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HOUSE), str(HOUSE / "tests")])}

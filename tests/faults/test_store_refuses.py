@@ -135,6 +135,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 def test_no_name_ends_the_sync_of_a_folder(study: Study, store: MLflowStore, folder: Path) -> None:
     study.whole("r4", 0)
     usual = study.invocation("se_ratio", seeds=1, variants=("r4",))

@@ -119,6 +119,7 @@ def test_both_loops_end_at_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> 
     assert _apart(_lab(recipe), _textbook(recipe, monkeypatch)) < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", WITHOUT)
 def test_a_loop_that_lacked_a_part_would_end_elsewhere(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)

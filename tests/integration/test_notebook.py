@@ -79,6 +79,7 @@ def test_a_notebook_installs_what_is_missing_before_it_imports_it(path: Path) ->
     assert f"notebooks/{path.stem}\n" in (DOCS / "index.md").read_text(), "in the table of contents"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_converts_to_ipynb_with_all_its_cells(path: Path, tmp_path: Path) -> None:
     import jupytext

@@ -51,6 +51,7 @@ def test_a_cell_is_trained_on_a_folder_of_other_classes_and_side(
     assert len(kept["classes"]) == classes
 
 
+@pytest.mark.slow
 def test_a_cell_is_trained_on_cifar_100(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -167,6 +167,7 @@ def _damage_finished(tally: Tally, scene: Scene, tmp_path: Path, pattern: str) -
     tally.settle()
 
 
+@pytest.mark.slow
 def test_damage_cell(tally: Tally, scene: Scene, tmp_path: Path) -> None:
     _damage_finished(tally, scene, tmp_path, "*/cell.json")
 

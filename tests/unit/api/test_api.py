@@ -128,6 +128,7 @@ def test_the_record_has_the_call_in_place_of_a_command_line(made: Any, few_image
     assert found.model_copy(update={"doc": ""}) == MADE
 
 
+@pytest.mark.slow
 def test_a_call_has_what_mlflow_gets_and_names_no_address(
     made: Any, few_images: Path, store: MLflowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ def test_missing_credentials_are_named(
     assert "no credentials: set AWS_ACCESS_KEY_ID" in _refused(["status", "--runs", "s3://lab-records/x"], capsys)
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_is_named(
     s3: object, capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

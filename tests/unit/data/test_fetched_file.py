@@ -34,6 +34,7 @@ def test_images_of_an_address_are_those_of_the_file(archive: str, few_images: Pa
     assert load(archive).name == "few"
 
 
+@pytest.mark.slow
 def test_processes_that_ask_at_once_fetch_it_once(archive: str, cache: Path) -> None:
     line = [sys.executable, "-c", "import sys; from cifar_lab.data import load; load(sys.argv[1], say=print)", archive]
     processes = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for _ in range(3)]

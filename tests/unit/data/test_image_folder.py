@@ -161,6 +161,7 @@ def test_two_sources_of_equal_names_are_two_entries(folder: Path, zipped: Zipped
     assert sources.key(folder) != sources.key(zipped(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.exists(), reason=f"the real images are not at {REAL}; set CIFAR_LAB_TEST_ZIP")
 def test_the_real_images_are_read_whole_and_once(cache_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []

@@ -153,6 +153,7 @@ def test_a_cell_that_is_redone_is_compiled_as_it_was(runs: Path, compiled: bool)
     assert (redone.execution.compile, redone.compile) == (compiled, compiled), "and nothing is left to decide"
 
 
+@pytest.mark.slow
 def test_steps_are_timed_with_the_threads_that_they_will_have() -> None:
     import torch
 

@@ -131,6 +131,7 @@ def test_its_socket_fits_where_the_folder_for_temporary_files_has_a_long_path(tm
     assert (done.stdout, done.returncode) == ("ok\n", 0), done.stderr
 
 
+@pytest.mark.slow
 def test_what_it_loads_leaves_cuda_alone() -> None:
     code = (
         "import importlib, torch\n"

@@ -77,6 +77,7 @@ def test_a_given_time_and_number_are_kept() -> None:
     assert divide([cell(letter) for letter in "abc"], {}, options) == TaskPlan(2, 2, 30)
 
 
+@pytest.mark.slow
 @given(cells=st.integers(1, 5000), each=st.none() | st.integers(1, 100), seconds=st.floats(1, 1e6))
 def test_tasks_take_all_cells_within_the_limits_of_an_array(cells: int, each: int | None, seconds: float) -> None:
     made = [cell(str(i)) for i in range(cells)]

@@ -41,6 +41,7 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> ChosenRuns:
     return choose_runs(runs, names)
 
 
+@pytest.mark.slow
 def test_estimates_follow_the_accuracy_down_better_than_the_val_accuracy_does(chosen: ChosenRuns) -> None:
     dataset = generate()
     images, labels = np.array(dataset.test_images[:500]), np.array(dataset.test_labels[:500])

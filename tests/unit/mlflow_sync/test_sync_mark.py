@@ -114,10 +114,12 @@ def test_a_cell_that_is_redone_gets_a_new_run(synced: Any, sync: Sync, client: A
     assert client.get_run(old).data.tags["role"] == "superseded"
 
 
-@pytest.mark.parametrize("purge", [False, True])
-@pytest.mark.parametrize("name", ["r4/s0", "r16/s1"])
+@pytest.mark.parametrize(
+    ("name", "purge"),
+    [("r4/s0", True), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("r4/s0", False), ("r16/s1", True)))],
+)
 def test_a_run_that_was_deleted_is_uploaded_again(
-    purge: bool, name: str, synced: Any, sync: Sync, client: Any, runs_of: Any
+    name: str, purge: bool, synced: Any, sync: Sync, client: Any, runs_of: Any
 ) -> None:
     old = runs_of("se_ratio")[name].info.run_id
     client.delete_run(old)

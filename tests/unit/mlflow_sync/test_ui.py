@@ -97,6 +97,7 @@ def test_a_desktop_is_a_terminal_and_a_screen(monkeypatch: pytest.MonkeyPatch) -
     assert not mlflow._has_desktop()
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_start_ends_with_its_last_words(tmp_path: Path) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -23,6 +23,7 @@ open_storage(sys.argv[1], Path("runs"))
 """
 
 
+@pytest.mark.slow
 def test_processes_that_create_a_database_at_once_all_open_it(tmp_path: Path) -> None:
     line = [sys.executable, "-c", OPENS, "sqlite:///studies.db"]
     opening = [subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(4)]

@@ -27,6 +27,7 @@ def _older(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     monkeypatch.setattr(object_store, "_age", lambda answer, written: age(answer, written) + seconds)
 
 
+@pytest.mark.slow
 def test_of_many_that_try_at_once_one_takes_it(address: str) -> None:
     taken: list[int] = []
 

@@ -94,6 +94,7 @@ def test_the_shares_of_all_looks_add_up_to_the_allowed_error() -> None:
     assert 0.999 < sum(shares) < 1
 
 
+@pytest.mark.slow
 def test_looking_at_a_ledger_errs_in_no_more_than_5_percent_of_studies() -> None:
     random, studies, erred = np.random.default_rng(0), 2000, 0
     for _ in range(studies):

@@ -70,6 +70,7 @@ def test_the_error_is_spent_in_the_worst_world_of_the_class() -> None:
     assert worst >= 0.04
 
 
+@pytest.mark.slow
 def test_looks_without_wider_intervals_would_err_more_often() -> None:
     """Check that the simulation can fail: the value of one look, taken at each of three."""
     design = moderated(2)
