@@ -98,7 +98,7 @@ def sweep(
     from cifar_lab.mlflow_sync.upload import open_upload
     from cifar_lab.search import storage as stores
     from cifar_lab.search import trials as results
-    from cifar_lab.search.study import StudySettings, open_study, require_all_trials
+    from cifar_lab.search.study import StudySettings, open_study, require_all_trials, study_names
     from cifar_lab.search.sweep import run_sweep
     from cifar_lab.search.sweep_page import sweep_files
     from cifar_lab.search.trial_jobs import TrialJobs, trial_name
@@ -127,10 +127,12 @@ def sweep(
         epochs = setting.recipe({}).train.epochs
         made = samplers.make_sampler(sampler, seed=seed)
         pruning = samplers.make_pruner(pruner, epochs=epochs)
-        opened = open_study(place, setting, made, pruning)
-        require_all_trials(opened, runs.resolve())
-        counts = results.count_trials(results.all_trials(opened))
-        stopped = len(results.stopped(opened, runs.resolve()))
+        open_asked = partial(open_study, place, setting, made, pruning)
+        existing = open_asked() if study in study_names(place) else None  # a new one is created once it is confirmed
+        if existing is not None:
+            require_all_trials(existing, runs.resolve())
+        counts = results.count_trials(results.all_trials(existing) if existing is not None else ())
+        stopped = len(results.stopped(existing, runs.resolve())) if existing is not None else 0
         left = max(0, trials - counts.counted) + stopped
         choose = choose_execution if nodes is None else partial(choose_on_cluster, nodes)
         execution, count = choose(
@@ -139,6 +141,7 @@ def sweep(
         found = found._replace(execution=execution, workers=count)
         _say_plan(found, left, counts, stopped)
         _confirm(found, left, yes)
+        opened = existing if existing is not None else open_asked()
         names: dict[str, str] = {}
 
         def called(job: CellJob, number: int) -> None:

@@ -126,6 +126,16 @@ def test_words_space_recipe_and_budget_are_checked_before_data_are_read(
     assert {path.name for path in here.iterdir()} == {"tiny.py"}, "something was made"
 
 
+def test_a_search_that_is_not_confirmed_leaves_no_study(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cifar_lab.cli.sweep.ASK_ABOVE", 0.0)
+    asked = [word for word in line(3) if word != "-y"]
+    assert run(asked) == 2
+    assert "needs -y" in capsys.readouterr().err
+    assert [path.name for path in here.iterdir()] == ["tiny.py"]
+
+
 @pytest.mark.slow
 def test_a_trial_that_failed_before_is_no_failure_once_all_that_was_wanted_is_there(here: Path) -> None:
     assert run(line(1)) == 0
