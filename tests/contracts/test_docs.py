@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 
 from cifar_lab.cli.app import COMMANDS, app
 
+PUBLISHED = sorted({*PAGES, *(path for path in (HOUSE / "docs").rglob("*.md") if "_build" not in path.parts)})
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
 CASES = [pytest.param(each.page, each.line, id=f"{each.page.name}: {each.line}") for each in DOCUMENTED]
 
@@ -39,10 +40,16 @@ def test_a_command_of_the_docs_exists_with_its_options(page: Path, line: str) ->
             pytest.fail(f"{page.name}: cifar-lab {line}: {error}")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_linked_files_exist(page: Path) -> None:
-    missing = [link for link in LINK.findall(BLOCK.sub("", page.read_text())) if not (page.parent / link).exists()]
-    assert not missing
+@pytest.mark.parametrize("page", PUBLISHED, ids=lambda page: page.name)
+def test_linked_files_exist_and_nothing_is_left_to_fill_in(page: Path) -> None:
+    text = page.read_text()
+    assert not [link for link in LINK.findall(BLOCK.sub("", text)) if not (page.parent / link).exists()]
+    assert not re.search(r"\b[A-Z]+_(OUTPUT|TABLE|SIZE)\b", text)
+
+
+@pytest.mark.parametrize("page", PUBLISHED, ids=lambda page: page.name)
+def test_what_stands_in_a_sentence_is_a_command(page: Path) -> None:
+    assert set(re.findall(r"`(?:[^`\n]*/)?cifar-lab ([a-z][a-z-]+)", page.read_text())) <= set(COMMANDS)
 
 
 def _lines(page: Path, start: str) -> Iterator[str]:

@@ -49,13 +49,6 @@ class PairedDifference:
     def pairs(self) -> int:
         return len(self.differences)
 
-    @property
-    def bought(self) -> float | None:
-        """Width of the paired interval over the width of Welch's; below 1, pairing narrowed the interval."""
-        if self.interval is None or self.welch is None or self.welch[1] <= self.welch[0]:
-            return None
-        return (self.interval[1] - self.interval[0]) / (self.welch[1] - self.welch[0])
-
 
 def paired_difference(values: Values, control: Values, *, level: float = 0.95) -> PairedDifference:
     """Compute the difference over the seeds that both have; other seeds are ignored."""

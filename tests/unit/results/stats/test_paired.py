@@ -99,24 +99,6 @@ def test_the_correlation_is_pearsons() -> None:
     assert found.correlation == pytest.approx(stats.pearsonr(a, b).statistic, abs=1e-10)
 
 
-def test_pairing_pays_where_seeds_go_together_and_costs_where_they_do_not() -> None:
-    seeds, noise = RNG.normal(0, 1, 8), RNG.normal(0, 0.1, 8)
-    together = paired_difference(dict(enumerate(seeds + noise)), dict(enumerate(seeds)))
-    apart = paired_difference(dict(enumerate(noise - seeds)), dict(enumerate(seeds)))
-    assert together.bought is not None
-    assert apart.bought is not None
-    assert together.bought < 0.3
-    assert apart.bought > 1.2
-
-
-def test_what_pairing_bought_is_the_ratio_of_the_widths() -> None:
-    found = paired_difference({0: 0.5, 1: 0.7, 2: 0.6}, {0: 0.4, 1: 0.8, 2: 0.45})
-    assert found.interval is not None
-    assert found.welch is not None
-    paired, unpaired = found.interval[1] - found.interval[0], found.welch[1] - found.welch[0]
-    assert found.bought == pytest.approx(paired / unpaired)
-
-
 def test_seeds_are_paired_by_number_and_those_that_one_side_lacks_do_not_count() -> None:
     found = paired_difference({3: 0.9, 1: 0.8, 7: 0.1}, {1: 0.7, 2: 0.0, 3: 0.6})
     assert found.differences == pytest.approx({1: 0.1, 3: 0.3})
@@ -147,7 +129,7 @@ def test_one_pair_has_a_difference_and_nothing_else() -> None:
 def test_differences_that_do_not_vary_have_no_interval_and_it_says_why(values: Values, control: Values) -> None:
     found = paired_difference(values, control)
     assert (found.reason, found.std, found.interval, found.effect) == (NO_VARIANCE, 0.0, None, None)
-    assert (found.welch, found.correlation, found.bought) == (None, None, None)
+    assert (found.welch, found.correlation) == (None, None)
     assert found.mean == pytest.approx(values[0] - control[0])
 
 
@@ -157,7 +139,6 @@ def test_one_side_that_does_not_vary_leaves_all_but_the_correlation(turned: bool
     found = paired_difference(stays, varies) if turned else paired_difference(varies, stays)
     assert found.correlation is None
     assert found.interval == pytest.approx(found.welch)
-    assert found.bought == pytest.approx(1.0)
     assert found.reason is None
 
 
@@ -180,14 +161,14 @@ def test_the_other_way_round_it_is_the_same_with_the_other_sign(values: Values, 
         assert there.interval == pytest.approx((-back.interval[1], -back.interval[0]), abs=1e-12)
 
 
-def test_differences_by_themselves_say_the_same_but_for_what_pairing_bought() -> None:
+def test_differences_by_themselves_say_the_same_but_for_what_needs_both_sides() -> None:
     values, control = {0: 0.5, 1: 0.75, 2: 0.625}, {0: 0.25, 1: 0.875, 2: 0.5}
     paired, alone = paired_difference(values, control), of_differences({0: 0.25, 1: -0.125, 2: 0.125})
-    bought = {"welch", "correlation"}
-    assert {k: v for k, v in asdict(paired).items() if k not in bought} == {
-        k: v for k, v in asdict(alone).items() if k not in bought
+    both = {"welch", "correlation"}
+    assert {k: v for k, v in asdict(paired).items() if k not in both} == {
+        k: v for k, v in asdict(alone).items() if k not in both
     }
-    assert (alone.welch, alone.correlation, alone.bought) == (None, None, None)
+    assert (alone.welch, alone.correlation) == (None, None)
 
 
 def test_a_level_of_one_holds_everything() -> None:
