@@ -183,7 +183,9 @@ def test_ctrl_c_twice_ends_all_at_once_even_a_worker_that_hangs(lab: Lab) -> Non
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no terminals that hang up")
 @pytest.mark.slow
 def test_a_terminal_that_is_closed_is_a_stop_that_saves(lab: Lab) -> None:
-    process = lab.start("--seeds", "0")
+    process = lab.start(
+        "--seeds", "0", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    )  # under nohup, too
     wait(lambda: lab.epochs() >= 2, "two epochs")
     os.killpg(process.pid, signal.SIGHUP)
     assert process.wait(PATIENCE) == 130

@@ -62,6 +62,7 @@ def _trained_twice(lab: Lab) -> list[str]:
 
 
 def _own_terminal(terminal: int) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, too
     os.setsid()
     fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
