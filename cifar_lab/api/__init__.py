@@ -24,6 +24,7 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.api.argument_checks import (
     Folder,
     Say,
+    check_source,
     known_ablations,
     open_images,
     records_folder,
@@ -116,15 +117,20 @@ def verify(
     )
 
 
-def load_cell(fingerprint: str, *, runs: Folder | None = None) -> StoredCell:
-    """Return the cell whose fingerprint starts with these digits: recipe, metrics, curve, logits, trained network.
+def load_cell(cell: str, *, runs: Folder | None = None) -> StoredCell:
+    """Return one cell: recipe, metrics, curve, logits, trained network.
+
+    Args:
+        cell: `ABLATION/VARIANT/sN`, in the latest setting of that ablation, or the first digits of a fingerprint.
+        runs: as in `run`.
 
     Raises:
+        UsageError: the name has another form, or names no cell or several.
         TrackingError: there is none, or more than one.
     """
     from cifar_lab.inference import stored_cells
 
-    return stored_cells.load_cell(records_folder(runs), fingerprint)
+    return stored_cells.load_cell(records_folder(runs), cell)
 
 
 def load_runs(runs: Folder | None = None) -> StoredCells:
@@ -203,7 +209,7 @@ def evaluate(
     from cifar_lab.inference.run_names import choose_runs
 
     chosen = choose_runs(records_folder(runs), run_words(run), scale=scale, invocation=invocation)
-    labelled = labelled_images(chosen, data, count=images, say=say or say_nothing)
+    labelled = labelled_images(chosen, check_source(data), count=images, say=say or say_nothing)
     return evaluate_members(
         chosen, load_members(chosen.runs, device, tta), labelled, control=control, margin=margin,
         say=say or say_nothing,
@@ -230,7 +236,8 @@ def export(
         runs, scale, invocation: as in `predict`.
 
     Raises:
-        UsageError: a run is not there or not finished, several are named, or the extra is not installed.
+        UsageError: a run is not there or not finished, several are named, the extra is not installed, or the path has
+            no folder or another extension.
         ExportError: the network cannot be traced, or its ONNX model computes something else.
         DataError: the images cannot be read, or are not those of the record.
         TrackingError: weights are missing or damaged.
@@ -239,13 +246,16 @@ def export(
     from cifar_lab.inference.export import export_network
     from cifar_lab.inference.raw_image_network import PIXELS
     from cifar_lab.inference.run_names import choose_runs, require_one
+    from cifar_lab.store.atomic_file import require_place
 
     if input_type not in PIXELS:
         raise UsageError(f"input_type is one of {', '.join(PIXELS)}, got {input_type!r}")
+    output, source = Path(path), check_source(data)
+    require_place(output, "model.onnx", (".onnx",), option="path")
     chosen = choose_runs(records_folder(runs), run_words(run), scale=scale, invocation=invocation)
     require_one(chosen, "one file holds one network; name one")
     return export_network(
-        chosen, Path(path), int8=int8, pixels=input_type, tta=tta, data=data, count=images, say=say or say_nothing
+        chosen, output, int8=int8, pixels=input_type, tta=tta, data=source, count=images, say=say or say_nothing
     )
 
 

@@ -88,6 +88,20 @@ def resolve_ablation(ablation: str | Ablation, folder: Folder | None) -> Ablatio
     return ablation if isinstance(ablation, Ablation) else known_ablations(folder).find(ablation)
 
 
+def check_source(data: object) -> str | None:
+    """Return a source of images, the name of a data set or a path, as text; None for the default.
+
+    Raises:
+        UsageError: it is something else, such as arrays.
+    """
+    if data is None or isinstance(data, str | os.PathLike):
+        return None if data is None else os.fspath(data)
+    raise UsageError(
+        f"data is the name of a data set or a path, got {type(data).__name__}; "
+        "np.savez('mine.npz', x_train=…, y_train=…, x_test=…, y_test=…) makes one of arrays"
+    )
+
+
 def require_names(names: Iterable[str], argument: str = "variants", example: str = "['r4', 'r16']") -> list[str]:
     """Return names as a list.
 
@@ -190,6 +204,8 @@ def check_arguments(
     """
     from cifar_lab.execution.request import RequestArguments
 
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable | None):
+        raise UsageError(f"seeds is a list of integers, as in range(3), got {seeds!r}")
     taken = tuple(seeds) if seeds is not None else None
     if taken is not None and (not taken or len(set(taken)) != len(taken) or len(taken) > MOST_SEEDS):
         raise UsageError(f"seeds are 1 to {MOST_SEEDS} different integers, got {len(taken)}: {list(taken[:5])}")

@@ -13,6 +13,7 @@ from cifar_lab.api.argument_checks import (
     Say,
     Tracking,
     check_arguments,
+    check_source,
     check_tracking,
     notification_urls,
     require_imported_code,
@@ -49,7 +50,11 @@ def plan(
 
     typed = check_arguments(scale, seeds, overrides, variants, workers, device, max_params)
     found = request.resolve_request(
-        resolve_ablation(ablation, folder), typed, data=data, runs=runs_folder(runs), say=say or say_nothing
+        resolve_ablation(ablation, folder),
+        typed,
+        data=check_source(data),
+        runs=runs_folder(runs),
+        say=say or say_nothing,
     )
     require_imported_code(found)
     return PlanResult(found)
@@ -121,8 +126,8 @@ def run(
                 given["folder"] = folder_of(place if runs is None or is_address(str(runs)) else Path(runs))
 
         return _train(
-            chosen, typed, tracking, message, call=(run, given), data=data, place=place, tell=tell, offline=offline,
-            retry_failed=retry_failed, compile=compile, graph=graph, prepare=keep_ablation,
+            chosen, typed, tracking, message, call=(run, given), data=check_source(data), place=place, tell=tell,
+            offline=offline, retry_failed=retry_failed, compile=compile, graph=graph, prepare=keep_ablation,
         )  # fmt: skip
 
     return _notifying(train, notify, f"run {name}", experiment_prefix, tell)
@@ -163,8 +168,8 @@ def train_recipe(
         given.update(seeds=typed.seeds)
         return _train(
             single_recipe(name, start, "`cifar_lab.train_recipe`"), typed._replace(seeds=typed.seeds or (seed,)),
-            tracking, message, call=(train_recipe, given), data=data or source, place=place, tell=tell, offline=offline,
-            retry_failed=True, compile=compile, graph=graph,
+            tracking, message, call=(train_recipe, given), data=check_source(data) or source, place=place, tell=tell,
+            offline=offline, retry_failed=True, compile=compile, graph=graph,
         )  # fmt: skip
 
     return _notifying(train, notify, "train_recipe", experiment_prefix, tell)
@@ -183,6 +188,9 @@ def _start(
         if isinstance(recipe, Recipe):
             return "recipe", recipe, None, 0
         name = recipe if recipe is not None else "efficient"
+        if not isinstance(name, str):
+            made = "; `overrides` changes fields of one" if isinstance(name, Mapping) else ""
+            raise UsageError(f"recipe is the name of a baseline or a Recipe, got {type(name).__name__}{made}")
         return name, find_baseline(name), None, 0
     if recipe is not None or scale is not None:
         clash = "recipe" if recipe is not None else "scale"

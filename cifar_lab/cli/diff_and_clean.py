@@ -15,7 +15,7 @@ from rich.text import Text
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import confirm
-from cifar_lab.cli.tail import cell_identity, find_cell
+from cifar_lab.cli.tail import cell_identity
 from cifar_lab.config.overrides import as_typed
 from cifar_lab.text import many
 
@@ -40,6 +40,7 @@ def diff(
 ) -> int:  # fmt: skip
     """Compare two cells: recipe, seed and data, execution, code, environment, result."""
     from cifar_lab.inspect.diff_cells import compare_cells
+    from cifar_lab.store.selection import find_cell
 
     a, b = (find_cell(runs.resolve(), name) for name in (one, other))
     found = compare_cells(a, b)

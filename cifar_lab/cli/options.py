@@ -16,6 +16,7 @@ from cifar_lab.config.scale import find_scale
 from cifar_lab.errors import UsageError
 from cifar_lab.object_store import is_address, parse_address
 from cifar_lab.out_of_space import is_out_of_space
+from cifar_lab.store.atomic_file import require_place as require_place
 
 RUNS = "CIFAR_LAB_RUNS"
 
@@ -292,20 +293,6 @@ def writing(output: Path) -> Iterator[None]:
         if is_out_of_space(error):
             raise
         raise UsageError(f"-o {output}: {error.strerror or error}") from error
-
-
-def require_place(output: Path, name: str, endings: Collection[str] = ()) -> None:
-    """Check that a file can be written, before anything is read; `name`: suggested where a folder was given.
-
-    Raises:
-        UsageError: it is a folder, its folder does not exist, or its extension is none of `endings`.
-    """
-    if output.is_dir():
-        raise UsageError(f"-o {output}: a folder; a file is wanted, {output / name}")
-    if not output.parent.is_dir():
-        raise UsageError(f"-o {output}: no such folder: {output.parent}")
-    if endings and output.suffix.lower() not in endings:
-        raise UsageError(f"-o {output}: the extension is one of {', '.join(endings)}")
 
 
 def require_setting(

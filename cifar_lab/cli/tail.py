@@ -6,15 +6,13 @@ import json
 import time
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
-from cifar_lab.cli.arguments import require_fingerprint
-from cifar_lab.errors import DamageError, UsageError
+from cifar_lab.errors import DamageError
 from cifar_lab.store.cell_record import ENDED
 
 if TYPE_CHECKING:
@@ -38,6 +36,7 @@ def tail(
     Damaged lines of the journal are reported and left out; the exit code is then 1.
     """
     from cifar_lab.store.journal import JournalReader
+    from cifar_lab.store.selection import find_cell
 
     record = find_cell(runs.resolve(), cell)
     reader = JournalReader(record.folder)
@@ -69,28 +68,6 @@ def _damage(record: CellRecord, reader: JournalReader) -> list[str]:
     except DamageError as error:
         lines = lines or [str(error)]
     return lines
-
-
-def find_cell(runs: Path, name: str) -> CellRecord:
-    """Return the cell in `runs` with the name ABLATION/VARIANT/sN, or whose fingerprint begins so, ignoring case.
-
-    Of a name with a slash, the latest setting of the ablation is meant.
-
-    Raises:
-        UsageError: the text is no beginning of a fingerprint, or names no cell or several.
-        TrackingError: no cell matches, or more than one.
-    """
-    from cifar_lab.store.runs_folder import find_record
-    from cifar_lab.store.selection import find_cells, select
-
-    if "/" not in name:
-        require_fingerprint(name)
-        return find_record(runs, name.lower())
-    cells = find_cells(select(runs, name.partition("/")[0]), name)
-    if len(cells) > 1:
-        seeds = ", ".join(f"s{cell.seed}" for cell in cells)
-        raise UsageError(f"'{name}' names {len(cells)} cells, one is wanted; add a seed of {seeds}")
-    return find_record(runs, cells[0].fingerprint)
 
 
 def cell_identity(record: CellRecord) -> str:

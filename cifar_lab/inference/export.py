@@ -27,7 +27,7 @@ from cifar_lab.inference.network_outputs import (
     load_member,
     parse_views,
 )
-from cifar_lab.inference.onnx_model import INPUT, export_model, quantise, require_onnx
+from cifar_lab.inference.onnx_model import INPUT, export_model, quantise, require_onnx, with_metadata
 from cifar_lab.inference.raw_image_network import Pixels, as_input
 from cifar_lab.inference.run_names import ChosenRuns
 from cifar_lab.results.stats.mcnemar import Disagreement, compare_networks
@@ -155,10 +155,12 @@ def export_network(
     say("measuring latencies on one core")
     sessions = {name: _session(content, 1) for name, content in models.items()}
     single, batch = (_latencies(member, sessions, labelled.images[:size], pixels) for size in (1, BATCH))
+    right = {name: each.argmax(axis=1) == labelled.labels for name, each in logits.items()}
+    *_, name = models
+    measured = {"exported/acc": f"{right[name].mean():.6g}", "exported/images": labelled.described()}
+    last = models[name] = with_metadata(models[name], measured)
     sizes = {TORCH: CellRecord(member.run.cell.folder).weights.stat().st_size}
     sizes |= {name: len(content) for name, content in models.items()}
-    right = {name: each.argmax(axis=1) == labelled.labels for name, each in logits.items()}
-    *_, last = models.values()
     atomic_file.write_atomically(path, lambda file: file.write(last))
     return ExportedNetwork(
         run=member.run.name, fingerprint=member.run.cell.fingerprint, path=path, bytes=len(last), pixels=pixels,

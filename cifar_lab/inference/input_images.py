@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from cifar_lab.config.images import CIFAR10_SHAPE
@@ -89,13 +88,15 @@ def read_images(path: str | Path, fit: Fit = Fit()) -> InputImages:  # noqa: B00
         raise DataError(f"input {shown(path)}: {short_line(error.strerror or error)}") from error
 
 
-def images_of_array(array: NDArray[Any], source: str = "array", fit: Fit = Fit()) -> InputImages:  # noqa: B008
+def images_of_array(array: Any, source: str = "array", fit: Fit = Fit()) -> InputImages:  # noqa: B008
     """Return images of an array, (N, side, side, 3), (N, 3, side, side) or (N, 3 · side²) uint8, planes first.
+
+    Tensors, one image, and lists of images are taken like the array that numpy makes of them.
 
     Raises:
         DataError: it has another shape or type.
     """
-    images = _as_images(source, array, fit)
+    images = _as_images(source, _as_array(array), fit)
     ids = tuple(map(str, range(len(images))))
     return InputImages(images=images, ids=ids, has_own_ids=False, source=source, notes=fit.notes)
 
@@ -182,11 +183,30 @@ def _as_images(name: str, array: Any, fit: Fit) -> Images:
         if array.ndim == 4 and (channels_last or array.shape[1] == 3) and min(array.shape) > 0 and fit.resize:
             pixels = array if channels_last else array.transpose(0, 2, 3, 1)
             return np.stack([np.asarray(decoding.fitted(Image.fromarray(each), side)) for each in pixels])
-    advice = ADVICE if isinstance(array, np.ndarray) and array.ndim == 4 and not fit.resize else ""
-    form = f"{array.shape} of {array.dtype}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
-    raise DataError(
-        f"{shown(name)} is {form}; expected (N, {side}, {side}, 3) or (N, {3 * side * side}) of uint8{advice}"
-    )
+    form = f"{array.shape} of {array.dtype}" if isinstance(array, np.ndarray) else f"of the type {type(array).__name__}"
+    shapes = f"(N, {side}, {side}, 3), (N, 3, {side}, {side}) or (N, {3 * side * side})"
+    raise DataError(f"{shown(name)} is {form}; expected {shapes} of uint8, from 0 to 255{_advice(array, fit)}")
+
+
+def _as_array(images: Any) -> Any:
+    """Return the array that numpy makes of a tensor, an image or a list of images; one image gets a dimension."""
+    if isinstance(images, Mapping | str | bytes):
+        return images
+    try:
+        array = np.asarray(images)
+    except (TypeError, ValueError, RuntimeError):  # of unequal sizes; on a GPU; part of a graph
+        return images
+    return array[None] if array.ndim == 3 and 3 in (array.shape[0], array.shape[2]) else array
+
+
+def _advice(array: Any, fit: Fit) -> str:
+    """Return what would mend an array that is refused; empty where nothing is known."""
+    if not isinstance(array, np.ndarray) or not array.size:
+        return ""
+    if array.dtype != np.uint8:
+        return "; multiply fractions by 255, round, and convert with .astype('uint8')"
+    has_channels = array.ndim == 4 and 3 in (array.shape[1], array.shape[3])
+    return ADVICE if has_channels and not fit.resize else ""
 
 
 def _of_tree(tree: FileTree, path: Path, fit: Fit) -> InputImages:

@@ -95,6 +95,16 @@ def onnx_metadata(member: Member, side: int, pixels: Pixels) -> dict[str, str]:
     }  # fmt: skip
 
 
+def with_metadata(model: bytes, entries: Mapping[str, str]) -> bytes:
+    """Return a copy of a model with these entries in its metadata, too."""
+    import onnx
+
+    loaded = onnx.load_model_from_string(model)
+    props = {entry.key: entry.value for entry in loaded.metadata_props}
+    onnx.helper.set_model_props(loaded, {**props, **entries})
+    return bytes(loaded.SerializeToString())
+
+
 def quantise(model: bytes, images: Images, pixels: Pixels = "uint8") -> bytes:
     """Return a copy of a model whose weights and activations are 8-bit integers (static quantisation).
 

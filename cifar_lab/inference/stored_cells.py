@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.errors import CellError, TrackingError, UsageError
+from cifar_lab.errors import CellError, TrackingError, UsageError, nearest
 from cifar_lab.report.notebook import Tabular
 from cifar_lab.store.cell_record import CellRecord, State
 from cifar_lab.store.journal import read_points
-from cifar_lab.store.runs_folder import find_record
-from cifar_lab.store.selection import CellName, cell_names
+from cifar_lab.store.selection import CellName, cell_names, find_cell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 FINGERPRINT = 64
 """Length of a fingerprint, and so of the name of a cell's folder."""
+PARTS = ("test", "val", "train")
+"""Parts of the data that logits are kept of."""
 SHORT = 12
 """Digits of a fingerprint that are shown."""
 
@@ -71,12 +72,14 @@ class StoredCell(Tabular):
         Those of `train`, all training images in the order of the data, are there after `evaluate --train-logits`.
 
         Raises:
-            UsageError: the cell has not finished.
+            UsageError: there is no such part, or the cell has not finished.
             DamageError: the file is damaged, or is not the one that the result was written with.
             TrackingError: there are no logits of this part.
         """
         from cifar_lab.train.cell_artifacts import read_logits
 
+        if part not in PARTS:
+            raise UsageError(f"logits of {part!r}: no such part{nearest(str(part), PARTS)}")
         self._require_finished("logits")
         if part == "train":
             from cifar_lab.inference.stored_logits import read_train_logits
@@ -106,13 +109,26 @@ class StoredCell(Tabular):
             raise TrackingError(str(error)) from error
         return net.to(device).eval()
 
-    def prepare(self, images: np.ndarray, device: str = "cpu") -> Tensor:
-        """Convert images, (N, side, side, 3) uint8, to the network's input, (N, 3, side, side), as in training."""
+    def prepare(self, images: Any, device: str = "cpu") -> Tensor:
+        """Convert images to the network's input, (N, 3, side, side), normalised as in training.
+
+        Args:
+            images: as `cifar_lab.predict` takes them, pixels from 0 to 255, uint8: (N, side, side, 3), (N, 3, side,
+                side) or (N, 3 · side²), an array, a tensor or a list of images.
+            device: as torch names it, `cuda:1`.
+
+        Raises:
+            UsageError: the cell has not finished.
+            DataError: the images have another shape or type.
+        """
         import torch
 
         from cifar_lab.data.augmentation import normalise_only
+        from cifar_lab.inference.input_images import Fit, images_of_array
 
-        return normalise_only(torch.tensor(images, device=device), self._require_finished("network").data)
+        recipe = self._require_finished("network")
+        pixels = images_of_array(images, "images", Fit(self.side)).images
+        return normalise_only(torch.tensor(pixels, device=device), recipe.data)
 
     def records(self) -> list[dict[str, Any]]:
         """Return the epochs with their metrics, None where an epoch lacks one."""
@@ -184,13 +200,14 @@ class StoredCells(Tabular):
         return "1 cell" if len(self) == 1 else f"{len(self)} cells"
 
 
-def load_cell(runs: Path, prefix: str) -> StoredCell:
-    """Return the one cell in `runs` whose fingerprint starts with `prefix`, whatever its state.
+def load_cell(runs: Path, name: str) -> StoredCell:
+    """Return the cell in `runs` with the name ABLATION/VARIANT/sN or these first digits, whatever its state.
 
     Raises:
+        UsageError: the name has another form, or names no cell or several.
         TrackingError: there is none, or more than one.
     """
-    return _stored(find_record(runs, prefix), cell_names(runs))
+    return _stored(find_cell(runs, name), cell_names(runs))
 
 
 def load_cells(runs: Path) -> StoredCells:

@@ -125,7 +125,9 @@ def log_models(
     models, lacking = {}, 0
     for each in chosen:
         try:
-            models[each.asked.fingerprint] = _logged(store, experiment, known[each.asked.fingerprint], each, wanted)
+            models[each.asked.fingerprint] = _logged(
+                store, experiment, known[each.asked.fingerprint], each, wanted, say
+            )
         except (StoreUnavailable, StoreRefuses):
             raise
         except Exception as error:  # noqa: BLE001 (a network of a user may be anything; the others go on)
@@ -158,7 +160,10 @@ def _best_seeds(cells: Sequence[_Finished], metric: str) -> list[_Finished]:
     return [best_cell(seeds, _final_metrics, metric) for seeds in variants.values()]
 
 
-def _logged(store: MLflowStore, experiment: str, run: ExistingRun, cell: _Finished, wanted: ModelLogging) -> str:
+def _logged(
+    store: MLflowStore, experiment: str, run: ExistingRun, cell: _Finished, wanted: ModelLogging,
+    say: Callable[[str], None],
+) -> str:  # fmt: skip
     """Return the id of the model of a cell's run: the one that the run is linked to, or a new one."""
     from mlflow.entities import LoggedModelOutput, Metric
 
@@ -190,6 +195,7 @@ def _logged(store: MLflowStore, experiment: str, run: ExistingRun, cell: _Finish
             with suppress(CifarLabError):
                 store.call(lambda client: client.finalize_logged_model(model.model_id, "FAILED"))
             raise
+    say(printable(f"{cell.name}: logged as a model"))
     return str(model.model_id)
 
 

@@ -5,12 +5,34 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from cifar_lab.errors import UsageError
+
 if TYPE_CHECKING:
     import numpy as np
+
+
+def require_place(output: Path, name: str, endings: Collection[str] = (), *, option: str = "-o") -> None:
+    """Check that a file can be written, before anything is read.
+
+    Args:
+        output: the file.
+        name: name of a file that is suggested where a folder was given.
+        endings: extensions that it may have; empty for all.
+        option: name of the argument in errors.
+
+    Raises:
+        UsageError: it is a folder, its folder does not exist, or its extension is none of `endings`.
+    """
+    if output.is_dir():
+        raise UsageError(f"{option} {output}: a folder; a file is wanted, {output / name}")
+    if not output.parent.is_dir():
+        raise UsageError(f"{option} {output}: no such folder: {output.parent}")
+    if endings and output.suffix.lower() not in endings:
+        raise UsageError(f"{option} {output}: the extension is one of {', '.join(endings)}")
 
 
 def write_atomically(path: Path, fill: Callable[[BinaryIO], object]) -> None:

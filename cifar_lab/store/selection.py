@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 from cifar_lab.config.overrides import format_overrides
 from cifar_lab.errors import DamageError, DataError, TrackingError, UsageError, nearest
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.comparison_key import ComparisonKey
 from cifar_lab.store.invocation import CellRef, Invocation, unite
 from cifar_lab.store.invocation_index import InvocationIndex, read_index
+from cifar_lab.store.runs_folder import find_record
 
 _SEED = re.compile(r"(.+)/s(\d+)", re.ASCII)
 
@@ -111,6 +113,28 @@ def find_cells(setting: Selection, name: str) -> list[CellRef]:
         seeds = ", ".join(f"s{cell.seed}" for cell in own)
         raise UsageError(f"{ablation}/{variant} has no seed {seed}; it has {seeds}")
     return found
+
+
+def find_cell(runs: Path, name: str) -> CellRecord:
+    """Return the cell in `runs` with the name ABLATION/VARIANT/sN, or whose fingerprint begins so, ignoring case.
+
+    Of a name with a slash, the latest setting of the ablation is meant.
+
+    Raises:
+        UsageError: the text has another form, or names no cell or several.
+        TrackingError: no cell matches, or more than one.
+    """
+    if re.fullmatch("[0-9a-fA-F]{1,64}", name):
+        return find_record(runs, name.lower())
+    if "/" not in name:
+        raise UsageError(
+            f"a cell is ABLATION/VARIANT/sN, or the first digits (0-9, a-f) of a fingerprint; got '{name}'"
+        )
+    cells = find_cells(select(runs, name.partition("/")[0]), name)
+    if len(cells) > 1:
+        seeds = ", ".join(f"s{cell.seed}" for cell in cells)
+        raise UsageError(f"'{name}' names {len(cells)} cells, one is wanted; add a seed of {seeds}")
+    return find_record(runs, cells[0].fingerprint)
 
 
 def read_settings(runs: Path, *, scale: str | None = None, data: str | None = None) -> list[Selection]:

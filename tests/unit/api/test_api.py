@@ -246,6 +246,9 @@ def test_a_cell_gives_its_network_and_the_network_its_logits(made: Any, few_imag
     cell = cifar_lab.load_cell(made.fingerprints["on/s1"][:10], runs="records")
     assert (cell.seed, cell.recipe, cell.state) == (1, MADE.recipe("on"), "finished")
     assert len(cell.curve["val/acc"]) == len(cell.to_frame()) == MADE.baseline.train.epochs
+    assert cifar_lab.load_cell("made/on/s1", runs="records").fingerprint == cell.fingerprint
+    with pytest.raises(errors.UsageError, match="logits of 'tset': no such part; did you mean 'test'"):
+        cell.logits("tset")  # type: ignore[arg-type]
     logits, labels = cell.logits()
     assert (logits.argmax(1) == labels).mean() == pytest.approx(cell.metrics["test/acc"])
     net = cell.network()
@@ -254,6 +257,23 @@ def test_a_cell_gives_its_network_and_the_network_its_logits(made: Any, few_imag
         found = net(cell.prepare(load(str(few_images)).test_images)).numpy()
     assert np.abs(found - logits).max() < 0.05 * np.abs(logits).max()
     with torch.no_grad():
+        images = load(str(few_images)).test_images
+        for same in (torch.tensor(images), list(images), images.transpose(0, 3, 1, 2)):
+            assert torch.equal(cell.prepare(same), cell.prepare(images))
+        assert torch.equal(cell.prepare(images[0]), cell.prepare(images[:1]))
+        with pytest.raises(errors.DataError, match=r"float32; expected .*; multiply fractions by 255, round, and"):
+            cell.prepare((images / 255).astype(np.float32))
+        with pytest.raises(errors.DataError, match=r"expected \(N, 32, 32, 3\), \(N, 3, 32, 32\) or \(N, 3072\) of"):
+            cell.prepare(images[:, :16])
+        refused = r"^(data is the name|path no/such|path m.pt2: the ext|3 images: )"
+        for call in (
+            lambda: cifar_lab.evaluate("made/on/s1", data=(images, []), runs="records"),  # type: ignore[arg-type]
+            lambda: cifar_lab.export("made/on/s1", path="no/such/m.onnx", runs="records"),
+            lambda: cifar_lab.export("made/on/s1", path="m.pt2", runs="records"),
+            lambda: cifar_lab.shift("made/on/s1", images=images[:3], runs="records"),
+        ):
+            with pytest.raises(errors.UsageError, match=refused):
+                call()
         fresh = cifar_lab.load_cell(made.fingerprints["off/s0"], runs="records").network()
         assert np.abs(fresh(cell.prepare(load(str(few_images)).test_images)).numpy() - logits).max() > 0.05
 
@@ -317,6 +337,11 @@ def test_damaged_weights_and_cells_without_results_are_errors_of_the_package(
         (lambda: cifar_lab.compare("se_ratio", scale="small", invocation="x"), "invocation names a whole setting"),
         (lambda: cifar_lab.verify(invocation="x"), "is of one ablation"),
         (lambda: cifar_lab.load_cell("abc"), "no such cell"),
+        (lambda: cifar_lab.load_cell(""), r"a cell is ABLATION/VARIANT/sN, or the first digits \(0-9, a-f\) of a fin"),
+        (lambda: cifar_lab.plan("se_ratio", seeds=3), r"seeds is a list of integers, as in range\(3\), got 3"),  # type: ignore[arg-type]
+        (lambda: cifar_lab.run("se_ratio", seeds="0-2"), r"seeds is a list of integers, as in range\(3\), got '0-2'"),  # type: ignore[arg-type]
+        (lambda: cifar_lab.run("se_ratio", data=([], [])), "data is the name of a data set or a path, got tuple; np.s"),  # type: ignore[arg-type]
+        (lambda: cifar_lab.train_recipe({"train.epochs": 1}), "or a Recipe, got dict; `overrides` changes fields of"),  # type: ignore[arg-type]
         (lambda: cifar_lab.load_runs(), "no such folder"),
     ],
 )

@@ -58,7 +58,7 @@ def test_a_pickle_that_wants_to_run_something_is_refused_by_its_name(tmp_path: P
         ({b"labels": [1]}, "no array named 'data'; it holds 'labels'"),
         ({b"data": PLANES[:, :100]}, r"'data' is \(12, 100\) of uint8; expected \(N, 32, 32, 3\)"),
         ({b"data": PLANES.astype(np.int64)}, r"'data' is \(12, 3072\) of int64"),
-        ({b"data": "text"}, "'data' is a str"),
+        ({b"data": "text"}, "'data' is of the type str"),
         ({b"data": PLANES, b"ids": [1, 2]}, "12 images and 2 ids"),
         ({b"data": PLANES, b"ids": [7] * 12}, "12 images and 12 ids, 1 of them different"),
     ],
