@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, get_type_hints
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, create_model
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
-from cifar_lab.errors import RecipeError, nearest, shortened
+from cifar_lab.errors import RecipeError, described, nearest, shortened
 
 Group = Literal["models", "datasets", "augmentations", "optimizers", "schedules", "metrics", "callbacks"]
 GROUPS: tuple[Group, ...] = (
@@ -127,8 +127,7 @@ def load_extension(group: Group, target: str) -> Extension:
     try:
         value: Any = _imported(module_name)
     except Exception as error:  # an extension may raise anything while it is imported
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise RecipeError(f"{group} {target}: {type(error).__name__}: {shortened(first)}") from error
+        raise RecipeError(f"{group} {target}: {described(error)}") from error
     for part in path.split("."):
         if not hasattr(value, part):
             names = [name for name in vars(value) if not name.startswith("_")]

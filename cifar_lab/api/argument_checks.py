@@ -102,6 +102,22 @@ def check_source(data: object) -> str | None:
     )
 
 
+def warning_of_name(ablation: Ablation) -> str | None:
+    """Return a warning if an ablation that was made in Python has the name of a built-in one; None for that one itself.
+
+    It is kept as a file in `runs/ablations`, and replaces the built-in one in what is shown of that folder.
+    """
+    own = registry.discover()
+    if ablation.name not in own.known() or own.origin(ablation.name) != registry.BUILT_IN:
+        return None
+    if own.find(ablation.name) == ablation:
+        return None
+    return (
+        f"warning: your ablation '{ablation.name}' replaces the built-in one of its name in this runs folder; "
+        "another name keeps both"
+    )
+
+
 def require_names(names: Iterable[str], argument: str = "variants", example: str = "['r4', 'r16']") -> list[str]:
     """Return names as a list.
 

@@ -20,6 +20,7 @@ from cifar_lab.api.argument_checks import (
     resolve_ablation,
     runs_folder,
     say_nothing,
+    warning_of_name,
 )
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import TimeOver, UsageError
@@ -118,6 +119,8 @@ def run(
         typed = check_arguments(scale, seeds, overrides, variants, workers, device, max_params)
         chosen = resolve_ablation(ablation, folder)
         require_ablation_name(chosen.name)
+        if isinstance(ablation, Ablation) and (line := warning_of_name(ablation)) is not None:
+            tell(line)
         given.update(ablation=chosen.name, seeds=typed.seeds, variants=typed.variants)
 
         def keep_ablation() -> None:

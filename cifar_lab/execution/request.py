@@ -151,20 +151,25 @@ def resolve_plan(
 
 
 def check_request(ablation: Ablation, typed: RequestArguments) -> None:
-    """Check everything that needs no torch, images or device.
+    """Check everything that needs no images or device, and no torch unless the user's own code does.
 
     Raises:
         UsageError: a word, recipe or network is invalid; the first such error.
     """
     from cifar_lab.execution.device import require_device_name
-    from cifar_lab.execution.resolved_recipes import make_recipes
+    from cifar_lab.execution.resolved_recipes import make_recipes, require_effective
     from cifar_lab.execution.settings import parse_workers
 
     parse_workers(typed.workers)
     require_device_name(typed.device)
-    make_recipes(
+    _, recipes = make_recipes(
         ablation, scale=typed.scale, overrides=typed.overrides, variants=typed.variants, max_params=typed.max_params
     )
+    require_effective(typed.overrides, recipes.values())
+    if any(any(recipe.extensions()) for recipe in recipes.values()):
+        from cifar_lab.train.own_code import require_own_code
+
+        require_own_code(recipes.values())
 
 
 def _source(typed: RequestArguments, data: str | None) -> str:

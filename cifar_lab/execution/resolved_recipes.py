@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from cifar_lab.ablation.ablation import Ablation
@@ -10,7 +10,7 @@ from cifar_lab.ablation.one_factor import PREFIX
 from cifar_lab.config.built_in_names import MODELS
 from cifar_lab.config.distillation_config import why_no_teacher
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
-from cifar_lab.config.overrides import parse_number
+from cifar_lab.config.overrides import format_overrides, parse_number
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.config.scale import Scale, require_distinct
 from cifar_lab.errors import BudgetError, UsageError
@@ -49,6 +49,23 @@ def make_recipes(
         _require_teachers(ablation, name, recipe, recipes)
     require_distinct(recipes, scale, origins(ablation, recipes))
     return declared, recipes
+
+
+def require_effective(overrides: Mapping[str, Any], recipes: Collection[Recipe]) -> None:
+    """Check that no override sets a field of the built-in network where no recipe has that network.
+
+    Raises:
+        UsageError: one does; such a field is in no identity (`Recipe.built`) of a network of a user's.
+    """
+    own = {recipe.model.name for recipe in recipes if recipe.model.name not in MODELS.built_in}
+    if not own or any(recipe.model.name in MODELS.built_in for recipe in recipes):
+        return
+    for path, value in overrides.items():
+        if path.startswith("model.") and path not in {"model.name", "model.options"}:
+            raise UsageError(
+                f"{format_overrides({path: value})} has no effect on model.name={', '.join(sorted(own))}; "
+                "a network of your own takes its settings by model.options"
+            )
 
 
 def origins(ablation: Ablation, recipes: Mapping[str, Recipe]) -> dict[str, object]:

@@ -60,7 +60,7 @@ def network_cost(model: recipe.ModelConfig, images: ImageShape = CIFAR10_SHAPE) 
     if model.name not in MODELS.built_in:
         from cifar_lab.models.registry import count_network
 
-        return count_network(model, images)
+        return count_network(recipe.ModelConfig(name=model.name, options=model.options), images)
     parts = dict(_parts(model, images))
     costliest = max(parts, key=lambda name: parts[name].parameters)
     return Cost(

@@ -6,22 +6,29 @@ A user's factory is called as `factory(classes=…, side=…, **options)`, the l
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cifar_lab import extension
 from cifar_lab.config import recipe
 from cifar_lab.config.built_in_names import MODELS
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.seeding import stream
-from cifar_lab.errors import RecipeError, shortened
+from cifar_lab.errors import RecipeError, described
 from cifar_lab.models import resnet
-from cifar_lab.models.cost import Cost
+from cifar_lab.models.cost import BUDGET, Cost
 
 BUILT_IN = {"resnet": resnet.build_network}
 """Functions that build the built-in networks, by name."""
+TRIED_UP_TO = 10 * BUDGET
+"""Maximum number of parameters of a network that is tried on the CPU, as that allocates its weights."""
+OF_A_DEVICE = re.compile(
+    r"cuda|gpu|nvidia|triton|\bhip\b|\bmps\b|\bxpu\b|device|backend|not implemented for", re.IGNORECASE
+)
+"""Words in the error of a network that the CPU cannot run and another device may."""
 
 
 def build_network(
@@ -46,10 +53,12 @@ def count_network(model: recipe.ModelConfig, images: ImageShape) -> Cost:
     """Count a user's network on the meta device, without allocating its weights.
 
     MACs are half of the operations that torch's counter sees in the forward pass of one image; 0 if it cannot run on
-    the meta device.
+    the meta device. Then it is tried on the CPU, with weights, which tells a network that reads values from one whose
+    forward pass fails.
 
     Raises:
-        RecipeError: it cannot be built there, or does not map images to one logit for each class.
+        RecipeError: it cannot be built there, its forward pass fails on both, or it does not map images to one logit
+            for each class.
     """
     with torch.device("meta"):
         net = _build(model, images).eval()
@@ -69,8 +78,7 @@ def _build(model: recipe.ModelConfig, images: ImageShape) -> nn.Module:
     except RecipeError:
         raise
     except Exception as error:  # a user's code may raise anything
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise RecipeError(f"model.name={model.name}: {type(error).__name__}: {shortened(first)}") from error
+        raise RecipeError(f"model.name={model.name}: {described(error)}") from error
     if not isinstance(net, nn.Module):
         raise RecipeError(f"model.name={model.name}: its factory returns {type(net).__name__}, not a torch.nn.Module")
     return net
@@ -88,9 +96,34 @@ def _macs(model: recipe.ModelConfig, net: nn.Module, images: ImageShape) -> int:
         with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
             logits = net(torch.empty(1, 3, images.side, images.side))
     except Exception:  # noqa: BLE001 (operations without a meta kernel, values that decide: the count is unknown)
+        if sum(parameter.numel() for parameter in net.parameters()) <= TRIED_UP_TO:
+            _try_on_the_cpu(model, images)
         return 0
-    if tuple(logits.shape) != (1, images.classes):
-        raise RecipeError(
-            f"model.name={model.name}: it maps an image to {tuple(logits.shape)}, not (1, {images.classes})"
-        )
+    _require_logits(model, logits, (1, images.classes))
     return int(counter.get_total_flops()) // 2
+
+
+def _try_on_the_cpu(model: recipe.ModelConfig, images: ImageShape) -> None:
+    """Run the forward pass of two images of noise; an error that speaks of another device is left to the training.
+
+    Raises:
+        RecipeError: it fails, or returns something else than logits.
+    """
+    net = build_network(model, seed=0, images=images).eval()
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            logits = net(torch.randn(2, 3, images.side, images.side))
+    except Exception as error:
+        if OF_A_DEVICE.search(str(error)):
+            return
+        raise RecipeError(f"model.name={model.name}: its forward pass fails: {described(error)}") from error
+    _require_logits(model, logits, (2, images.classes))
+
+
+def _require_logits(model: recipe.ModelConfig, logits: object, shape: tuple[int, int]) -> None:
+    """Check the shape of what a network returns for `shape[0]` images."""
+    returned = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if returned != shape:
+        mapped = "an image" if shape[0] == 1 else f"{shape[0]} images"
+        raise RecipeError(f"model.name={model.name}: it maps {mapped} to {returned}, not {shape}")

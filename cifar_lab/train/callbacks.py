@@ -5,6 +5,8 @@ A callback is a subclass of `Callback` that overrides what it needs. A recipe na
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +17,7 @@ from torch import Tensor
 from cifar_lab import extension
 from cifar_lab.config.built_in_names import CALLBACKS
 from cifar_lab.config.recipe import CallbackConfig
-from cifar_lab.errors import CellError, RecipeError, shortened
+from cifar_lab.errors import CellError, RecipeError, nearest, shortened
 
 if TYPE_CHECKING:
     from cifar_lab.train.trainer import Trainer
@@ -58,6 +60,13 @@ class Callback:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state that `state_dict` returned; its tensors are on the CPU and may be kept."""
+
+
+HOOKS = tuple(name for name in vars(Callback) if not name.startswith("_"))
+"""Methods that a training calls."""
+LIKE_A_HOOK, ALIKE, LONG_ENOUGH = re.compile(r"(on|before|after)_"), 0.85, 5
+"""Begin of names that are hooks in training frameworks, similarity of a misspelt hook (`difflib`), and the minimum
+length of a hook that is looked for so: `send` is not a misspelt `end`."""
 
 
 class Callbacks:
@@ -141,14 +150,49 @@ class Callbacks:
             callback.load_state_dict(state[key])
 
 
+def require_callback(named: CallbackConfig) -> None:
+    """Check a callback before the training; a class is not constructed, another factory is called.
+
+    Raises:
+        RecipeError: it is no `Callback`, or has a method that reads like a hook and is none.
+    """
+    factory = extension.load_extension(CALLBACKS.group, named.name).factory
+    if inspect.isclass(factory):
+        _require_hooks(named.name, factory)
+    else:
+        _built(named)
+
+
 def _built(named: CallbackConfig) -> Callback:
     made = extension.build(CALLBACKS.group, named.name, named.options)
-    if not isinstance(made, Callback):
+    _require_hooks(named.name, type(made))
+    return made  # type: ignore[no-any-return]
+
+
+def _require_hooks(name: str, kind: type) -> None:
+    """Check that `kind` is a `Callback` whose public methods are hooks, or do not read like one.
+
+    A method that a base from elsewhere has, too, is that base's: one class may serve two frameworks.
+    """
+    if not issubclass(kind, Callback):
         raise RecipeError(
-            f"train.callbacks: {named.name}: its factory returns {type(made).__name__}, "
-            "not a cifar_lab.train.callbacks.Callback"
+            f"train.callbacks: {name}: its factory returns {kind.__name__}, not a cifar_lab.train.callbacks.Callback"
         )
-    return made
+    theirs = {each for base in kind.__mro__ if not issubclass(base, Callback) for each in vars(base)}
+    for base in kind.__mro__:
+        for method, value in vars(base).items() if issubclass(base, Callback) else ():
+            if callable(value) and _is_like_a_hook(method) and method not in {*HOOKS, *theirs}:
+                raise RecipeError(
+                    f"train.callbacks: {name}: '{method}' is no hook: no training calls it{nearest(method, HOOKS)} "
+                    "(the name of a method of your own begins with _)"
+                )
+
+
+def _is_like_a_hook(method: str) -> bool:
+    if method.startswith("_"):
+        return False
+    long = [hook for hook in HOOKS if len(hook) >= LONG_ENOUGH]
+    return bool(LIKE_A_HOOK.match(method) or difflib.get_close_matches(method.lower(), long, n=1, cutoff=ALIKE))
 
 
 def _number(key: str, name: str, value: object) -> float:

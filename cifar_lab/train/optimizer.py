@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -88,9 +89,24 @@ def _registered(parameters: list[dict[str, Any]], optim: recipe.OptimizerConfig)
     made = extension.build(
         OPTIMIZERS.group, optim.name, optim.options, parameters, lr=optim.lr, weight_decay=optim.weight_decay
     )
-    if not isinstance(made, torch.optim.Optimizer):
-        raise RecipeError(f"optim.name={optim.name}: its factory returns {type(made).__name__}, not an optimizer")
-    return made
+    _require_optimizer(optim.name, type(made))
+    return made  # type: ignore[no-any-return]
+
+
+def require_optimizer(name: str) -> None:
+    """Check a user's optimizer before there is a network; a function is not called, as it may depend on the weights.
+
+    Raises:
+        RecipeError: it is a class, and not one of optimizers.
+    """
+    factory = extension.load_extension(OPTIMIZERS.group, name).factory
+    if inspect.isclass(factory):
+        _require_optimizer(name, factory)
+
+
+def _require_optimizer(name: str, kind: type) -> None:
+    if not issubclass(kind, torch.optim.Optimizer):
+        raise RecipeError(f"optim.name={name}: its factory returns {kind.__name__}, not a torch.optim.Optimizer")
 
 
 def _with_momentum(sgd: torch.optim.SGD) -> torch.optim.SGD:

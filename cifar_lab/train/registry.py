@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 from torch import Tensor
 
 from cifar_lab import extension
 from cifar_lab.config import recipe
 from cifar_lab.config.built_in_names import METRICS, SCHEDULES
-from cifar_lab.errors import CellError
-from cifar_lab.extension import Options
+from cifar_lab.errors import CellError, RecipeError
+from cifar_lab.extension import Options, Registered
 from cifar_lab.train.evaluate import Evaluation
 
 Metric = Callable[[Tensor, Tensor], float]
@@ -40,7 +41,7 @@ def measure_metrics(metrics: tuple[recipe.MetricConfig, ...], evaluation: Evalua
     """
     values: dict[str, float] = {}
     for metric in metrics:
-        value = float(_metric(metric)(evaluation.logits.float().cpu(), evaluation.labels))
+        value = float(build_metric(metric)(evaluation.logits.float().cpu(), evaluation.labels))
         if not math.isfinite(value):
             raise CellError(f"train.metrics: {metric.name} is {value}, not a finite number")
         values[metric.key] = value
@@ -59,7 +60,12 @@ def schedule_factor(name: str, options: Options, progress: float) -> float:
     return value
 
 
-def _metric(metric: recipe.MetricConfig) -> Metric:
+def build_metric(metric: recipe.MetricConfig) -> Metric:
+    """Return the function of a metric.
+
+    Raises:
+        RecipeError: a user's factory returns something else.
+    """
     if metric.name in BUILT_IN_METRICS:
         return BUILT_IN_METRICS[metric.name]
     return _built_metric(metric.name, Options(metric.options))
@@ -67,9 +73,17 @@ def _metric(metric: recipe.MetricConfig) -> Metric:
 
 @lru_cache(maxsize=64)
 def _built_metric(name: str, options: Options) -> Metric:
-    return extension.build(METRICS.group, name, options)  # type: ignore[no-any-return]
+    return _function("train.metrics: ", METRICS, name, options)  # type: ignore[no-any-return]
 
 
 @lru_cache(maxsize=64)
 def _schedule(name: str, options: Options) -> Callable[[float], float]:
-    return extension.build(SCHEDULES.group, name, options)  # type: ignore[no-any-return]
+    return _function("schedule.name=", SCHEDULES, name, options)  # type: ignore[no-any-return]
+
+
+def _function(path: str, kind: Registered, name: str, options: Options) -> Any:
+    """Return the function that a user's factory makes; `path`: beginning of the message about another value."""
+    made = extension.build(kind.group, name, options)
+    if not callable(made):
+        raise RecipeError(f"{path}{name}: its factory returns {type(made).__name__}, not a function")
+    return made

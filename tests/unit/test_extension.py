@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,16 @@ from made.extensions import Tiny
 from made.tiny_cells import stop_in_first_epoch, tiny_job
 
 from cifar_lab import extension
-from cifar_lab.ablation.ablation import Ablation, Variant
+from cifar_lab.ablation.ablation import Ablation, Variant, single_recipe
+from cifar_lab.ablation.one_factor import ablate_factor, parse_factor
 from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.config.images import ImageShape
 from cifar_lab.config.overrides import as_words, parse_overrides
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.config.scale import find_scale
 from cifar_lab.data import absolute, load
-from cifar_lab.errors import BudgetError, CellError, DataError, RecipeError
+from cifar_lab.errors import BudgetError, CellError, DataError, RecipeError, UsageError
+from cifar_lab.execution.request import RequestArguments, check_request
 from cifar_lab.execution.resolved_recipes import make_recipes
 from cifar_lab.execution.worker import train_cell
 from cifar_lab.extension import Options
@@ -37,7 +40,7 @@ from cifar_lab.testing import (
     check_schedule,
 )
 
-MADE = "made.extensions"
+MADE, BROKEN = "made.extensions", "made.broken_extensions"
 
 
 @pytest.fixture
@@ -172,6 +175,55 @@ def test_work_that_cannot_be_counted_is_unknown_and_the_parameters_count() -> No
 def test_a_network_with_other_outputs_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"it maps an image to \(1, 11\), not \(1, 10\)"):
         network_cost(Recipe().override({"model.name": f"{MADE}:wrong_outputs"}).model)
+
+
+@pytest.mark.parametrize(
+    ("target", "rule"),
+    [
+        ("OneColour", "its forward pass fails: RuntimeError: Given groups=1, .* to have 1 channels, but got 3"),
+        ("OneColourOfValues", "its forward pass fails: RuntimeError: Given groups=1, .* to have 1 channels, but got 3"),
+        ("NoForward", "its forward pass fails: NotImplementedError: .* missing the required .forward. function"),
+        ("TooManyOutputs", r"it maps 2 images to \(2, 11\), not \(2, 10\)"),
+        ("TwoOutputs", r"it maps an image to tuple, not \(1, 10\)"),
+    ],
+)
+def test_a_network_whose_forward_pass_fails_is_refused_in_one_line(target: str, rule: str) -> None:
+    with pytest.raises(RecipeError, match=f"^model.name={BROKEN}:{target}: {rule}") as caught:
+        network_cost(Recipe().override({"model.name": f"{BROKEN}:{target}"}).model)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_only_another_device_can_run_is_left_to_the_training() -> None:
+    assert network_cost(Recipe().override({"model.name": f"{BROKEN}:OnlyOnAGPU"}).model).macs == 0
+
+
+def test_a_network_too_large_to_be_tried_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cifar_lab.models.registry.TRIED_UP_TO", 10)
+    model = Recipe().override({"model.name": f"{BROKEN}:OneColourOfValues"}).model
+    assert network_cost(model, ImageShape(classes=11)).parameters == 9 * 4 + 4 + 5 * 11
+
+
+def test_trying_a_network_leaves_torchs_generator_alone() -> None:
+    before = torch.get_rng_state()
+    network_cost(Recipe().override({"model.name": f"{MADE}:counts_on_host"}).model, ImageShape(classes=12))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_setting_of_the_built_in_network_is_refused_for_another_one_as_ablating_it_is() -> None:
+    typed = partial(RequestArguments, find_scale("writeup"), variants=None, seeds=None, max_params=5_000_000)
+    own = {"model.name": f"{MADE}:Tiny"}
+    alone = single_recipe("own", Recipe(), "a test")
+    for field, value in (("width", 12), ("se.placement", "none"), ("dropout", 0.1)):
+        with pytest.raises(UsageError, match=f"^model.{field}={value} has no effect on model.name={MADE}:Tiny; .*opt"):
+            check_request(alone, typed(overrides={**own, f"model.{field}": value}))
+    check_request(alone, typed(overrides={**own, "model.options": {"width": 12}, "train.epochs": 3}))
+    with pytest.raises(UsageError, match="build the same network"):
+        check_request(ablate_factor(parse_factor("model.width=16,32"), control=None, baseline="efficient"),
+                      typed(overrides=own))  # fmt: skip
+    mixed = ablate_factor(parse_factor(f"model.name=resnet,{MADE}:Tiny"), control=None, baseline="efficient")
+    check_request(mixed, typed(overrides={"model.width": 12}))
+    with pytest.raises(UsageError, match="has no effect"):
+        check_request(mixed, typed(overrides={"model.width": 12})._replace(variants=["made.extensions-tiny"]))
 
 
 def test_building_a_network_leaves_torchs_generator_alone() -> None:

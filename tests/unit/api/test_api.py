@@ -352,6 +352,16 @@ def test_a_wrong_argument_is_one_line_and_writes_nothing(call: Any, message: str
     assert not list(folder.iterdir())
 
 
+def test_an_own_ablation_with_the_name_of_a_built_in_one_is_warned_of_and_that_one_itself_is_not(folder: Path) -> None:
+    said: list[str] = []
+    own = MADE.model_copy(update={"name": "se_ratio"})
+    for ablation in (own, cifar_lab.find_ablation("se_ratio"), MADE):
+        with pytest.raises(errors.DataError):  # after what is said at the start, and before anything is trained
+            cifar_lab.run(ablation, data="no such file", runs="records", say=said.append)
+    [line] = said
+    assert line.startswith("warning: your ablation 'se_ratio' replaces the built-in one of its name")
+
+
 def test_a_file_of_any_ablation_is_read_back_as_the_same(tmp_path: Path) -> None:
     for ablation in (cifar_lab.find_ablation(name) for name in ("writeup_ladder", "se_ratio", "block_counts")):
         (tmp_path / f"{ablation.name}.py").write_text(as_file(ablation, by="the tests"))

@@ -17,16 +17,16 @@ from unit.train.test_step import SMALL, trainer
 
 from cifar_lab import extension
 from cifar_lab.config.overrides import parse_overrides
-from cifar_lab.config.recipe import Recipe
+from cifar_lab.config.recipe import CallbackConfig, Recipe
 from cifar_lab.errors import CellError, RecipeError
 from cifar_lab.execution.worker import CellJob, train_cell
 from cifar_lab.store.journal import read_events, read_points
 from cifar_lab.store.journal_events import EagerEvent
 from cifar_lab.testing import check_callback
-from cifar_lab.train.callbacks import Callback, Callbacks, _overrides
+from cifar_lab.train.callbacks import Callback, Callbacks, _overrides, require_callback
 from cifar_lab.train.step import why_no_graph
 
-MADE = "made.extensions"
+MADE, BROKEN = "made.extensions", "made.broken_extensions"
 
 
 def callbacks(*names: str, **options: Any) -> Callbacks:
@@ -101,6 +101,23 @@ def test_what_cannot_be_kept_is_refused_in_one_line(name: str, rule: str, few_im
 def test_a_factory_that_returns_something_else_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"not_a_callback: its factory returns object, not a .*Callback"):
         callbacks("not_a_callback")
+
+
+@pytest.mark.parametrize("name", ["Misspelt", "Mistyped", "misspelt"])
+def test_a_method_that_reads_like_a_hook_and_is_none_is_refused_with_the_nearest_hook(name: str) -> None:
+    """Refuse it in planning and in training: nothing else would say that it is never called."""
+    [named] = Recipe().override({"train.callbacks": [f"{BROKEN}:{name}"]}).train.callbacks
+    for refuse in (lambda: require_callback(named), lambda: Callbacks((named,))):
+        with pytest.raises(RecipeError, match=r"is no hook: no training calls it; did you mean 'after_e") as caught:
+            refuse()
+        assert "\n" not in str(caught.value)
+
+
+def test_methods_of_its_own_and_those_of_another_base_are_no_misspelt_hooks() -> None:
+    for name in ("Helpful", "ServesTwoFrameworks"):
+        require_callback(CallbackConfig(name=f"{BROKEN}:{name}"))
+    for name in ("Noise", "FullDiary", "StatelessNoise"):
+        require_callback(CallbackConfig(name=f"{MADE}:{name}"))
 
 
 @pytest.mark.parametrize(
