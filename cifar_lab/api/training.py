@@ -49,7 +49,7 @@ def plan(
 
     typed = check_arguments(scale, seeds, overrides, variants, workers, device, max_params)
     found = request.resolve_request(
-        resolve_ablation(ablation, folder), typed, data=data, runs=runs_folder(runs), say=say or say_nothing
+        resolve_ablation(ablation, folder, runs), typed, data=data, runs=runs_folder(runs), say=say or say_nothing
     )
     require_imported_code(found)
     return PlanResult(found)
@@ -111,7 +111,7 @@ def run(
     def train(message: Notification) -> RunResult:
         tracking = check_tracking(log_model, register, tags, note, hours, offline=offline)
         typed = check_arguments(scale, seeds, overrides, variants, workers, device, max_params)
-        chosen = resolve_ablation(ablation, folder)
+        chosen = resolve_ablation(ablation, folder, runs)
         require_ablation_name(chosen.name)
         given.update(ablation=chosen.name, seeds=typed.seeds, variants=typed.variants)
 

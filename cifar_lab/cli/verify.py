@@ -17,8 +17,8 @@ from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import METRICS, Ablation
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
-from cifar_lab.cli.arguments import find_known
 from cifar_lab.config.overrides import parse_overrides
+from cifar_lab.store.ablation_lookup import find_known
 
 if TYPE_CHECKING:
     from cifar_lab.results.claim_power import ClaimPower

@@ -207,6 +207,19 @@ def test_frames_have_the_numbers_of_the_records(made: Any) -> None:
     assert set(cells["state"]) == {"finished"}
 
 
+def test_a_name_of_an_ablation_that_was_made_here_is_found_in_its_folder(made: Any, few_images: Path) -> None:
+    for call in (
+        lambda: cifar_lab.plan("made", runs="records", say=None),
+        lambda: cifar_lab.run("made", data=str(few_images), **CALL),
+        lambda: cifar_lab.verify("made", runs="records"),
+    ):
+        with pytest.raises(errors.RegistryError, match=r"^'made' was generated: add folder='records/ablations'$"):
+            call()
+    assert cifar_lab.find_ablation("made", "records/ablations").variants == MADE.variants
+    with pytest.raises(errors.RegistryError, match="no ablation named 'made'"):
+        cifar_lab.find_ablation("made")  # nothing of it in ./runs
+
+
 def test_html_has_the_table_and_no_markup_of_the_text(made: Any) -> None:
     html = made._repr_html_()
     assert re.findall("<td[^>]*>(on|off)</td>", html) == ["off", "on"]
