@@ -2,7 +2,7 @@
 
 The functions do what the commands of the same names do, with values instead of words. They return objects with
 `to_frame()` (pandas) and an HTML table where a notebook shows them. They raise the exceptions of `cifar_lab.errors`,
-never `SystemExit`, and ask for no confirmation::
+and `KeyboardInterrupt` once a training that was stopped is saved, never `SystemExit`, and ask for no confirmation::
 
     import cifar_lab
 

@@ -380,7 +380,7 @@ def test_an_override_of_the_factor_is_named_where_it_makes_variants_alike(runs: 
     )  # fmt: skip
     with pytest.raises(UsageError, match=f"'off' and 'on' .*: {smoothing}=0.3 sets what the ablation varies, for eve"):
         plan(runs, made, overrides={smoothing: 0.3, "train.epochs": 3})
-    with pytest.raises(UsageError, match="'off' and 'wider' .* with these overrides; leave one out with --variants"):
+    with pytest.raises(UsageError, match=r"'off' and 'wider' .* with these overrides; leave one out with --variants"):
         plan(runs, made, overrides={"train.epochs": 3})  # as one channel in 65 is lost at this scale
 
 
