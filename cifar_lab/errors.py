@@ -90,7 +90,7 @@ class ExportError(CifarLabError):
 
 
 class Interrupted(CifarLabError):
-    """The user stopped the work; completed work is saved."""
+    """The user stopped the work; completed work is saved. `cifar_lab.run` raises `KeyboardInterrupt` in its place."""
 
     exit_code = 130
 

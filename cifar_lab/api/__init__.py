@@ -2,7 +2,7 @@
 
 The functions do what the commands of the same names do, with values instead of words. They return objects with
 `to_frame()` (pandas) and an HTML table where a notebook shows them. They raise the exceptions of `cifar_lab.errors`,
-never `SystemExit`, and ask for no confirmation::
+and `KeyboardInterrupt` once a training that was stopped is saved, never `SystemExit`, and ask for no confirmation::
 
     import cifar_lab
 
@@ -54,9 +54,10 @@ def find_ablation(name: str, folder: Folder | None = None) -> Ablation:
     """Return the ablation of this name: built-in, of an installed package, or of a file in `folder`.
 
     Raises:
-        RegistryError: there is none, its file is broken, or there is no such folder.
+        RegistryError: there is none, its file is broken, or there is no such folder. One that was generated in the
+            default `runs` is named with its folder.
     """
-    return known_ablations(folder).find(name)
+    return resolve_ablation(name, folder)
 
 
 def compare(
@@ -109,7 +110,7 @@ def verify(
     chosen = (
         [each for each in known_ablations(folder) if each.claims]
         if ablation is None
-        else [resolve_ablation(ablation, folder)]
+        else [resolve_ablation(ablation, folder, runs)]
     )
     asked: dict[str, Any] = {"scale": scale, "data": data, "overrides": dict(overrides or {}), "invocation": invocation}
     return JudgedClaims(

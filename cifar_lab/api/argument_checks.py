@@ -15,6 +15,7 @@ from cifar_lab.errors import UsageError
 from cifar_lab.execution.resolved_recipes import MOST_SEEDS
 from cifar_lab.object_store import is_address, parse_address
 from cifar_lab.redaction import NOTIFY_URLS
+from cifar_lab.store.ablation_lookup import IN_PYTHON, find_known
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,9 +84,20 @@ def known_ablations(folder: Folder | None) -> registry.Registry:
     return registry.discover(*([Path(folder)] if folder is not None else registry.folders_of_environment()))
 
 
-def resolve_ablation(ablation: str | Ablation, folder: Folder | None) -> Ablation:
-    """Return an ablation that is given itself, or by its name."""
-    return ablation if isinstance(ablation, Ablation) else known_ablations(folder).find(ablation)
+def resolve_ablation(ablation: str | Ablation, folder: Folder | None, runs: Folder | None = None) -> Ablation:
+    """Return an ablation that is given itself, or by its name.
+
+    Raises:
+        RegistryError: there is none of this name; one that was generated in `runs` is named with its folder.
+    """
+    if isinstance(ablation, Ablation):
+        return ablation
+    known = known_ablations(folder)
+    if ablation in known.known():  # a store that holds `runs` is not asked
+        return known.find(ablation)
+    place, here = records_folder(runs), Path.cwd()
+    shown = place.relative_to(here) if place.is_relative_to(here) else place
+    return find_known(known, ablation, shown, option=IN_PYTHON)
 
 
 def check_source(data: object) -> str | None:

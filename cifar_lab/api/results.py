@@ -21,9 +21,11 @@ from cifar_lab.report.notebook import (
     comparison_html,
     html_paragraphs,
 )
+from cifar_lab.report.summary import claim_counts, comparison_headline
 from cifar_lab.results.comparison import Comparison
 from cifar_lab.results.verify import JudgedClaim
 from cifar_lab.store.invocation import RecordedCommand
+from cifar_lab.text import duration
 
 if TYPE_CHECKING:
     from cifar_lab.report.notebook import DataFrame, Figure
@@ -86,7 +88,7 @@ class PlanResult(Tabular):
         plan, found = self.request.plan, self.request
         done = sum(cell.is_done for cell in plan.cells)
         how = f"{found.workers} × {found.execution.threads} threads on {found.execution.device}"
-        rest = f"; about {self.seconds:,.0f} s for the rest ({how})" if done < len(self) else ""
+        rest = f"; about {duration(self.seconds)} for the rest ({how})" if done < len(self) else ""
         setting = f"{plan.ablation.name} · scale {plan.scale.name} · {plan.dataset.name}"
         return f"{setting}: {len(self)} cells, {done} done{rest}"
 
@@ -102,6 +104,9 @@ class ComparisonResult(Comparison):
     def to_frame(self) -> DataFrame:
         """Return a pandas data frame with a row for each variant; accuracies and differences are fractions."""
         return comparison_frame(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.ablation}: {comparison_headline(self)}>"
 
     def plot(self) -> Figure:
         """Draw the differences in points, or the accuracies where nothing is compared, with seeds and intervals."""
@@ -191,5 +196,5 @@ class JudgedClaims(Tabular):
         ]
 
     def caption(self) -> str:
-        """Return the number of claims."""
-        return "1 claim" if len(self) == 1 else f"{len(self)} claims"
+        """Return the numbers of claims, and of those with each status."""
+        return claim_counts(finding.status for finding in self.findings) or "no claims"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,13 +23,14 @@ from cifar_lab.api.argument_checks import (
     warning_of_name,
 )
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.errors import TimeOver, UsageError
+from cifar_lab.errors import OutOfSpace, TimeOver, UsageError
 from cifar_lab.models.cost import BUDGET
 from cifar_lab.object_store import is_address
 
 if TYPE_CHECKING:
     from cifar_lab.api.results import PlanResult, RunResult
-    from cifar_lab.execution.request import RequestArguments
+    from cifar_lab.execution.plan import PlannedCell
+    from cifar_lab.execution.request import Request, RequestArguments
     from cifar_lab.report.notification import Notification
 
 
@@ -51,12 +52,9 @@ def plan(
 
     typed = check_arguments(scale, seeds, overrides, variants, workers, device, max_params)
     found = request.resolve_request(
-        resolve_ablation(ablation, folder),
-        typed,
-        data=check_source(data),
-        runs=runs_folder(runs),
+        resolve_ablation(ablation, folder, runs), typed, data=check_source(data), runs=runs_folder(runs),
         say=say or say_nothing,
-    )
+    )  # fmt: skip
     require_imported_code(found)
     return PlanResult(found)
 
@@ -106,7 +104,8 @@ def run(
     Raises:
         UsageError: an argument, a recipe or the data are not valid; nothing has been trained.
         TrackingError: the runs folder or the MLflow store cannot be used.
-        Interrupted: the training was stopped; the same call goes on from there.
+        OutOfSpace: the disk is full; the same call goes on from there.
+        KeyboardInterrupt: Ctrl-C, once the state is saved; the same call goes on from there.
     """
     given = dict(locals())
     from cifar_lab.store.ablation_file import folder_of, keep, require_ablation_name
@@ -117,7 +116,7 @@ def run(
     def train(message: Notification) -> RunResult:
         tracking = check_tracking(log_model, register, tags, note, hours, offline=offline)
         typed = check_arguments(scale, seeds, overrides, variants, workers, device, max_params)
-        chosen = resolve_ablation(ablation, folder)
+        chosen = resolve_ablation(ablation, folder, runs)
         require_ablation_name(chosen.name)
         if isinstance(ablation, Ablation) and (line := warning_of_name(ablation)) is not None:
             tell(line)
@@ -159,7 +158,8 @@ def train_recipe(
     Raises:
         UsageError: an argument, a recipe or the data are not valid; nothing has been trained.
         TrackingError: there is no such parent, or the runs folder or the MLflow store cannot be used.
-        Interrupted: the training was stopped; the same call goes on from there.
+        OutOfSpace: the disk is full; the same call goes on from there.
+        KeyboardInterrupt: Ctrl-C, once the state is saved; the same call goes on from there.
     """
     given = dict(locals())
     place, tell = runs_folder(runs), say or say_nothing
@@ -246,9 +246,12 @@ def _train(
     from cifar_lab.mlflow_sync.upload import open_ablation_upload
     from cifar_lab.report.summary import comparison_headline
 
+    def watch(found: Request, cells: list[PlannedCell]) -> AbstractContextManager[ProgressLines]:
+        tell(request.plan_in_words(found.plan, found.workers, retry_failed=retry_failed, option="retry_failed=True"))
+        return nullcontext(ProgressLines({cell.fingerprint: cell.name for cell in cells}, tell))
+
     done = complete(
-        found, place, command=recorded_call(*call, labels=tracking.labels, note=tracking.note),
-        watch=lambda _, cells: nullcontext(ProgressLines({cell.fingerprint: cell.name for cell in cells}, tell)),
+        found, place, command=recorded_call(*call, labels=tracking.labels, note=tracking.note), watch=watch,
         upload=open_ablation_upload(place, ablation, tell, offline=offline, models=tracking.models), say=tell,
         retry_failed=retry_failed, until=tracking.until,
     )  # fmt: skip
@@ -257,6 +260,8 @@ def _train(
         ablation.name, result.counts(), comparison_headline(done.comparison), interruption=result.interrupted
     )
     message.code = int(bool(result.undone))
-    if interrupted is not None and not isinstance(interrupted, TimeOver):
+    if isinstance(interrupted, OutOfSpace):
         raise interrupted
+    if interrupted is not None and not isinstance(interrupted, TimeOver):  # `except Exception` is not to swallow Ctrl-C
+        raise KeyboardInterrupt(f"{interrupted}; the same call goes on from there") from None
     return result

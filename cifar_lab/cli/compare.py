@@ -13,9 +13,9 @@ from rich.text import Text
 from cifar_lab.ablation import registry
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
-from cifar_lab.cli.arguments import has_run, kept_as, unknown_ablation
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError, nearest
+from cifar_lab.store.ablation_lookup import has_run, kept_as, unknown_ablation
 from cifar_lab.text import printable
 
 if TYPE_CHECKING:

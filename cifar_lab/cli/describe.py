@@ -218,20 +218,6 @@ def plan_powers(plan: Plan, runs: Path, *, stopping: bool = False) -> list[Claim
     return [power for power in powers if names.issuperset(power.claim.variants)]
 
 
-def plan_in_words(plan: Plan, workers: int, *, retry_failed: bool) -> str:
-    """Return `10 cells to train, 2 done already, about 6 min`, with the cells that are left alone."""
-    cells, done = plan.to_train(retry_failed=retry_failed), sum(cell.is_done for cell in plan.cells)
-    words = [f"{many(len(cells), 'cell')} to train" if cells else "no cell to train"]
-    words += [f"{done} done already"] if done else []
-    states = [cell.state for cell in plan.cells]
-    if not retry_failed and (failed := states.count("failed")):
-        words.append(f"{failed} failed before (--retry-failed trains them again)")
-    words += [f"{damaged} damaged"] if (damaged := states.count("damaged")) else []
-    if cells and plan.estimates:
-        words.append(f"about {console.duration(request.remaining_seconds(plan, workers, retry_failed=retry_failed))}")
-    return ", ".join(words)
-
-
 def plan_tree(found: request.Request) -> dict[str, Any]:
     """Return the plan as JSON."""
     from cifar_lab.execution.plan import as_dict

@@ -12,10 +12,10 @@ from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
-from cifar_lab.cli.arguments import find_known
 from cifar_lab.cli.sweep_storage import Name, Storage, loaded_study
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError
+from cifar_lab.store.ablation_lookup import find_known
 
 if TYPE_CHECKING:
     from cifar_lab.report.ablation_page import AblationPage, UnmeasuredAblation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,11 +17,13 @@ from cifar_lab.cli import options as o
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import TrackingError
 from cifar_lab.object_store import with_addresses
+from cifar_lab.text import many
 
 if TYPE_CHECKING:
     from cifar_lab.inspect.failures import DamagedCell, DivergedCell, FailedCell
     from cifar_lab.inspect.progress import CellProgress
     from cifar_lab.inspect.status import AblationStatus
+    from cifar_lab.store.invocation import Invocation
     from cifar_lab.store.selection import Selection
 
 MaybeName = Annotated[
@@ -83,8 +85,17 @@ def failures(
     runs: o.RunsOrZip = o.DEFAULT_RUNS, ablations: o.Folders = None,  # noqa: ARG001 (completion reads it)
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
-    """Show the cells that failed, diverged or are damaged, and why; exit code 1 when a cell failed or is damaged."""
-    from cifar_lab.inspect.failures import DamagedCell, DivergedCell, FailedCell, read_failures
+    """Show the cells that failed, diverged or are damaged, and why; exit code 1 when a cell failed or is damaged.
+
+    Of an ablation, one setting is shown, the latest that matches; failures in its other settings are counted.
+    """
+    from cifar_lab.inspect.failures import (
+        DamagedCell,
+        DivergedCell,
+        FailedCell,
+        failures_elsewhere,
+        read_failures,
+    )
 
     settings = _settings(name, overrides, scale, data, invocation, runs)
     found = read_failures(settings, runs.resolve())
@@ -95,7 +106,11 @@ def failures(
         tree = {"failed": [f.as_dict() for f in failed], "diverged": [d.as_dict() for d in diverged]}
         console.print_json({**tree, "damaged": [d.as_dict() for d in damaged]})
     else:
-        for line in _failure_lines(failed, diverged, damaged, full):
+        lines = [*_failure_lines(failed, diverged, damaged, full, where="" if name is None else " in this setting")]
+        if name is not None:
+            elsewhere = _elsewhere_lines(failures_elsewhere(settings[0], runs.resolve()))
+            lines = [*_heading(settings[0]), *lines, *elsewhere]
+        for line in lines:
             console.out.print(line, soft_wrap=True)
     return 1 if failed or damaged else 0
 
@@ -154,16 +169,21 @@ def _one(status: AblationStatus, queue: Mapping[str, str]) -> list[RenderableTyp
     from cifar_lab.store.selection import selector
 
     setting = status.setting
-    more = f", the latest of {len(setting.invocations)} in this setting" if len(setting.invocations) > 1 else ""
     columns = ("cell", "fingerprint", "state", "epoch", "val %", "test %", "img/s", "seen", "left", "Slurm")
     shown = [[*_row(cell), queue.get(cell.asked.fingerprint, "")] for cell in status.cells]
     filled = [i for i in range(len(columns)) if any(row[i] for row in shown)]
     made = console.table("", [columns[i] for i in filled], [[row[i] for i in filled] for row in shown],
                          right=columns[3:-1], whole=columns[1:3], gap=1)  # fmt: skip
-    lines = [f"{setting.latest.ablation} · {setting.title()}", f"invocation {setting.latest.id}{more}"]
     notes = [Text(f"{cell.name}: {note}") for cell in status.cells for note in _notes(cell, setting.latest.ablation)]
     others = [Text(f"also there: {selector(other)}", style="dim") for other in setting.others]
-    return [*(Text(line) for line in lines), made, *notes, Text(watch.total(status)), *others]
+    return [*_heading(setting), made, *notes, Text(watch.total(status)), *others]
+
+
+def _heading(setting: Selection) -> list[Text]:
+    """Return the ablation with its setting, and the latest invocation."""
+    latest, count = setting.latest, len(setting.invocations)
+    more = f", the latest of {count} in this setting" if count > 1 else ""
+    return [Text(f"{latest.ablation} · {setting.title()}"), Text(f"invocation {latest.id}{more}")]
 
 
 def _is_quiet(cell: CellProgress) -> bool:
@@ -211,7 +231,7 @@ def _notes(cell: CellProgress, ablation: str) -> Iterator[str]:
 
 
 def _failure_lines(
-    failed: list[FailedCell], diverged: list[DivergedCell], damaged: list[DamagedCell], full: bool
+    failed: list[FailedCell], diverged: list[DivergedCell], damaged: list[DamagedCell], full: bool, where: str = ""
 ) -> Iterator[Text]:
     if failed:
         yield Text("failed:", style="bold")
@@ -236,7 +256,15 @@ def _failure_lines(
         yield Text(entry.damage, style="red")
         yield Text(f"{entry.remedy}\n")
     counts = {"failed": len(failed), "damaged": len(damaged)}
-    yield Text(", ".join(f"{count} {word}" for word, count in counts.items() if count) or "no failures")
+    yield Text(", ".join(f"{count} {word}" for word, count in counts.items() if count) or f"no failures{where}")
+
+
+def _elsewhere_lines(counted: Iterable[tuple[Invocation, int]]) -> Iterator[Text]:
+    """Yield one line for each other setting with failed or damaged cells, with the options that show it."""
+    from cifar_lab.store.selection import selector
+
+    for other, count in counted:
+        yield Text(f"{many(count, 'cell')} failed or damaged in another setting: {selector(other)}")
 
 
 def _minute(moment: int) -> str:

@@ -198,7 +198,7 @@ def _run(resolved: request.Request, options: RunOptions, stopping: StoppingRule 
     runs, retry_failed = options.runs, options.retry_failed
 
     def watch(resolved: request.Request, cells: list[PlannedCell]) -> Display:
-        console.say(describe.plan_in_words(resolved.plan, resolved.workers, retry_failed=retry_failed))
+        console.say(request.plan_in_words(resolved.plan, resolved.workers, retry_failed=retry_failed))
         wanted = {cell.fingerprint: cell.name for cell in cells}
         return Display(wanted, estimates=resolved.plan.estimates, workers=resolved.workers)
 

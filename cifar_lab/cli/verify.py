@@ -17,8 +17,9 @@ from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import METRICS, Ablation
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
-from cifar_lab.cli.arguments import find_known
 from cifar_lab.config.overrides import parse_overrides
+from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
+from cifar_lab.store.ablation_lookup import find_known
 
 if TYPE_CHECKING:
     from cifar_lab.results.claim_power import ClaimPower
@@ -131,6 +132,7 @@ def _lines(findings: list[JudgedClaim], silent: list[str], *, everything: bool) 
         yield from [_table(own, widths, shared)] if widths is not None else _stacked(own, shared)
         for metric in dict.fromkeys(each.claim.metric for each in own if each.claim.metric != "accuracy"):
             yield from (Text(part, style="dim") for part in wrap(f"{metric}: {METRICS[metric]}", console.out.width))
+        yield from (Text(line, style="dim") for line in wrap(_intervals(own), console.out.width))
         yield from _chances(own)
         yield Text()
     for name in silent:
@@ -143,6 +145,21 @@ def _lines(findings: list[JudgedClaim], silent: list[str], *, everything: bool) 
     if any(finding.differs for finding in findings):
         yield Text(ELSEWHERE, style="dim")
     yield _total(findings)
+
+
+def _intervals(own: Sequence[JudgedClaim]) -> str:
+    """Return how many intervals hold together, and at which level; empty without intervals."""
+    shown = [each for each in own if each.measured is not None and each.measured["interval"] is not None]
+    if not shown:
+        return ""
+    sizes = list({(each.question, each.claim.metric): each.together for each in shown if each.question}.values())
+    level = f"interval: {100 * CONFIDENCE:.0f} % confidence"
+    if max(sizes, default=1) == 1:
+        return level + (", for each claim by itself" if len(shown) > 1 else "")
+    groups = ", ".join(map(str, sizes))
+    together = f"{groups} claims" if len(sizes) == 1 else f"claims on the same question and metric (groups of {groups})"
+    alone = "" if all(each.question for each in shown) else "; each accuracy by itself"
+    return f"{level}, together for {together}{alone}"
 
 
 def _chances(own: Sequence[JudgedClaim]) -> Iterator[Text]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from cifar_lab.config.overrides import format_overrides
 from cifar_lab.config.recipe import NUMERICS, Recipe
 from cifar_lab.errors import RegistryError, UsageError, nearest
 
@@ -78,11 +79,15 @@ def find_scale(name: str) -> Scale:
     return replace(SCALES[base], name=f"{base}/{int(share)}", epochs=SCALES[base].epochs / int(share))
 
 
-def require_distinct(recipes: Mapping[str, Recipe], scale: Scale, parents: Mapping[str, object] | None = None) -> None:
+def require_distinct(
+    recipes: Mapping[str, Recipe], scale: Scale, parents: Mapping[str, object] | None = None,
+    overridden: Mapping[str, object] | None = None,
+) -> None:  # fmt: skip
     """Check that no two variants have the same *built* networks and recipes at `scale`.
 
     `parents` maps a variant to those that it continues or learns from, as JSON values: from different weights, or with
-    different teachers, the same recipe is another training.
+    different teachers, the same recipe is another training. `overridden` has the overrides that set a factor of the
+    ablation, for the message.
 
     Raises:
         UsageError: two variants would train the same thing under two names.
@@ -91,10 +96,13 @@ def require_distinct(recipes: Mapping[str, Recipe], scale: Scale, parents: Mappi
     for name, recipe in recipes.items():
         key = json.dumps([recipe.built(), (parents or {}).get(name)], sort_keys=True)
         if key in made:
-            raise UsageError(
-                f"variants '{made[key]}' and '{name}' build the same network and recipe at --scale {scale.name} "
-                f"with these overrides; leave one out with --variants, or choose others"
-            )
+            alike = f"variants '{made[key]}' and '{name}' build the same network and recipe at --scale {scale.name}"
+            if overridden:
+                raise UsageError(
+                    f"{alike}: {format_overrides(overridden)} sets what the ablation varies, for every variant; leave "
+                    "this override out"
+                )
+            raise UsageError(f"{alike} with these overrides; leave one out with --variants, or choose others")
         made[key] = name
 
 

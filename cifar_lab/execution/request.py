@@ -17,7 +17,7 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config import scale
 from cifar_lab.data import absolute, load, require_source
 from cifar_lab.execution import engine
-from cifar_lab.text import many
+from cifar_lab.text import duration, many
 
 if TYPE_CHECKING:
     from cifar_lab.config.execution import Execution
@@ -218,3 +218,20 @@ def remaining_seconds(plan: Plan, workers: int, *, retry_failed: bool = False) -
     """Seconds until the last cell is done, if every worker is busy until then."""
     cells = plan.to_train(retry_failed=retry_failed)
     return sum(plan.estimates.get(cell.fingerprint, 0.0) for cell in cells) / min(workers, max(1, len(cells)))
+
+
+def plan_in_words(plan: Plan, workers: int, *, retry_failed: bool, option: str = "--retry-failed") -> str:
+    """Return `10 cells to train, 2 done already, about 6 min`, with the cells that are left alone.
+
+    `option`: argument with which failed cells are trained again.
+    """
+    cells, done = plan.to_train(retry_failed=retry_failed), sum(cell.is_done for cell in plan.cells)
+    words = [f"{many(len(cells), 'cell')} to train" if cells else "no cell to train"]
+    words += [f"{done} done already"] if done else []
+    states = [cell.state for cell in plan.cells]
+    if not retry_failed and (failed := states.count("failed")):
+        words.append(f"{failed} failed before ({option} trains them again)")
+    words += [f"{damaged} damaged"] if (damaged := states.count("damaged")) else []
+    if cells and plan.estimates:
+        words.append(f"about {duration(remaining_seconds(plan, workers, retry_failed=retry_failed))}")
+    return ", ".join(words)

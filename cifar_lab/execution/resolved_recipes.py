@@ -47,7 +47,8 @@ def make_recipes(
     recipes = {name: scale.apply(ablation.recipe(name)).override(overrides) for name in names}
     for name, recipe in recipes.items():
         _require_teachers(ablation, name, recipe, recipes)
-    require_distinct(recipes, scale, origins(ablation, recipes))
+    overridden = {path: value for path, value in overrides.items() if path in ablation.factors}
+    require_distinct(recipes, scale, origins(ablation, recipes), overridden)
     return declared, recipes
 
 

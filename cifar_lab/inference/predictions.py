@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -18,16 +18,16 @@ from cifar_lab.report.notebook import Tabular
 Classes = NDArray[np.int64]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Predictions(Tabular):
     """Predicted class of each image. `to_frame` has a row for each image."""
 
     ids: tuple[str, ...]
     classes: tuple[str, ...]
     """Names of the classes."""
-    labels: Classes = field(repr=False)
+    labels: Classes
     """Predicted classes, (N,)."""
-    probabilities: Floats = field(repr=False)
+    probabilities: Floats
     """Means of the members' probabilities, (N, classes)."""
     members: tuple[str, ...]
     """Names of the runs that were averaged."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,7 @@ from cifar_lab.report.notebook import Tabular
 from cifar_lab.store.cell_record import CellRecord, State
 from cifar_lab.store.journal import read_points
 from cifar_lab.store.selection import CellName, cell_names, find_cell
+from cifar_lab.text import many
 
 if TYPE_CHECKING:
     import numpy as np
@@ -196,8 +198,10 @@ class StoredCells(Tabular):
         ]
 
     def caption(self) -> str:
-        """Return the number of cells."""
-        return "1 cell" if len(self) == 1 else f"{len(self)} cells"
+        """Return the numbers of cells, and of those in each state."""
+        states = Counter(cell.state for cell in self.cells)
+        counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
+        return many(len(self), "cell") + (f": {counts}" if counts else "")
 
 
 def load_cell(runs: Path, name: str) -> StoredCell:

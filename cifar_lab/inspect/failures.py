@@ -9,7 +9,7 @@ from pathlib import Path
 from cifar_lab.store.cell_record import CellRecord, advice_on_damage
 from cifar_lab.store.invocation import Invocation
 from cifar_lab.store.record_files import FailureFile, ResultFile
-from cifar_lab.store.selection import CellName, Selection
+from cifar_lab.store.selection import CellName, Selection, select
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,19 @@ class DamagedCell(BadCell):
 def read_failures(settings: Iterable[Selection], runs: Path) -> list[BadCell]:
     """Return the failed, diverged and damaged cells of `settings`, each once, under its name in the latest setting."""
     return list({bad.fingerprint: bad for setting in settings for bad in _of(setting, runs)}.values())
+
+
+def failures_elsewhere(setting: Selection, runs: Path) -> list[tuple[Invocation, int]]:
+    """Return the other settings with failed or damaged cells, by latest invocation, and how many such cells each has.
+
+    Cells that `setting` has, too, are not counted.
+    """
+    own, counted = {cell.fingerprint for cell in setting.cells}, []
+    for other in setting.others:
+        bad = read_failures([select(runs, other.ablation, invocation=other.id)], runs)
+        count = sum(isinstance(each, FailedCell | DamagedCell) and each.fingerprint not in own for each in bad)
+        counted += [(other, count)] if count else []
+    return counted
 
 
 def _of(setting: Selection, runs: Path) -> Iterator[BadCell]:

@@ -43,6 +43,9 @@ class Tabular:
         """Return the records as a notebook shows them: the most important columns."""
         return self.records()
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.caption()}>"
+
     def _repr_html_(self) -> str:
         rows = self.shown()
         headings = list(rows[0]) if rows else []

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 from cifar_lab.report.table_content import TextTable, comparison_tables, published_table
@@ -19,6 +20,8 @@ _LATEX = str.maketrans({
     "±": r"$\pm$", "Δ": r"$\Delta$", "×": r"$\times$", "·": r"$\cdot$", "≈": r"$\approx$", "−": r"$-$", "≥": r"$\geq$",
     "≤": r"$\leq$", "–": "--", "…": r"\ldots{}", "†": r"\textdagger{}", "²": r"$^2$", "ⁿ": r"$^n$",
 })  # fmt: skip
+_SIGNED = re.compile(r"\[[-+][\d.]+, [-+][\d.]+\]|(?<![\w.\-+])[-+]\d+(?:\.\d+)?(?![\w\-+]|\.\d)")
+"""A number with a sign, or an interval of two: in math mode LaTeX sets a minus sign, and no hyphen."""
 
 
 def as_markdown(comparison: Comparison) -> str:
@@ -82,8 +85,8 @@ def _table(sheet: TextTable) -> list[str]:
 
 def _latex_table(sheet: TextTable, caption: str, notes: list[str]) -> list[str]:
     columns = "".join("r" if heading in sheet.numbers else "l" for heading in sheet.headings)
-    rows = [" & ".join(latex(cell) for cell in row) + r" \\" for row in sheet.rows]
-    below = [r"\par\smallskip\footnotesize\raggedright " + " ".join(f"{latex(note)}." for note in notes)]
+    rows = [" & ".join(_with_signs(cell) for cell in row) + r" \\" for row in sheet.rows]
+    below = [r"\par\smallskip\footnotesize\raggedright " + " ".join(f"{_with_signs(note)}." for note in notes)]
     return [
         r"\begin{table}",
         r"\centering",
@@ -98,6 +101,13 @@ def _latex_table(sheet: TextTable, caption: str, notes: list[str]) -> list[str]:
         *(below if notes else []),
         r"\end{table}",
     ]
+
+
+def _with_signs(text: str) -> str:
+    """Return `text` for LaTeX, with numbers that have a sign in math mode."""
+    ends = [0, *(end for match in _SIGNED.finditer(text) for end in match.span()), len(text)]
+    parts = [text[start:end] for start, end in pairwise(ends)]
+    return "".join(f"${part}$" if i % 2 else latex(part) for i, part in enumerate(parts))
 
 
 def latex(text: str) -> str:

@@ -108,6 +108,35 @@ def test_claims_as_claimed_are_supported_or_refuted_and_a_refuted_one_is_exit_co
     assert "invocation 20261122T210000.000-mine · less than 0.20 points does not matter" in text
 
 
+@pytest.mark.parametrize(
+    ("ablation", "variants", "together"),
+    [
+        ("optimizers", ("sgd_nesterov", "sgd", "adam"), ", together for 6 claims"),
+        (
+            "batch_norm",
+            ("on", "off", "off-lr0.01"),
+            ", together for claims on the same question and metric (groups of 2, 1)",
+        ),
+        ("mine", ("off", "on"), ", for each claim by itself"),
+        ("mixup_cutmix", ("none", "both"), ""),
+    ],
+)
+def test_it_is_said_how_many_intervals_hold_together(
+    ablation: str, variants: tuple[str, ...], together: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = better()
+    ended({name: own["on" if i % 2 else "off"] for i, name in enumerate(variants)}, ablation=ablation)
+    assert f"interval: 95 % confidence{together}\n" in said(capsys, ablation)
+
+
+def test_an_accuracy_that_is_reached_is_no_part_of_what_holds_together(capsys: pytest.CaptureFixture[str]) -> None:
+    own = better()
+    ended({"s1": own["off"], "s2": own["on"]}, ablation="writeup_ladder", **AS_CLAIMED)
+    assert "interval: 95 % confidence, together for 8 claims; each accuracy by itself\n" in said(
+        capsys, "writeup_ladder", code=1
+    )
+
+
 def test_elsewhere_nothing_is_refuted(capsys: pytest.CaptureFixture[str]) -> None:
     ended(better(), data=JPEG)
     text = said(capsys, "mine")

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -117,6 +118,7 @@ def test_a_run_trains_each_cell_once_and_tells_what_it_did(made: Any, few_images
     again = cifar_lab.run(MADE, data=str(few_images), **{**CALL, "say": said.append})
     assert (again.trained, again.reused) == (0, 4)
     assert repr(again) == f"<RunResult {again.invocation}: 0 trained, 4 reused>"
+    assert said[-1] == "no cell to train, 4 done already"
 
 
 def test_the_record_has_the_call_in_place_of_a_command_line(made: Any, few_images: Path) -> None:
@@ -195,6 +197,26 @@ def test_a_call_whose_hours_are_over_returns_and_says_so(
     assert result.interrupted in repr(result)
 
 
+@pytest.mark.parametrize(
+    ("ended", "raised"), [(errors.Interrupted, KeyboardInterrupt), (errors.OutOfSpace, errors.OutOfSpace)]
+)
+def test_no_handler_of_errors_swallows_ctrl_c(
+    ended: type[errors.Interrupted], raised: type[BaseException], made: Any, few_images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from cifar_lab.execution import complete
+
+    def interrupted(*arguments: Any, **options: Any) -> complete.CompletedRun:
+        done = complete_run(*arguments, **options)
+        return done._replace(report=replace(done.report, interrupted=ended("stopped after saving")))
+
+    complete_run = complete.complete
+    monkeypatch.setattr(complete, "complete", interrupted)
+    with pytest.raises(raised, match=r"^stopped after saving"):
+        cifar_lab.run(MADE, data=str(few_images), **CALL)
+    assert issubclass(raised, Exception) == (ended is errors.OutOfSpace)
+
+
 def test_frames_have_the_numbers_of_the_records(made: Any) -> None:
     frame = made.to_frame()
     assert list(frame["variant"]) == ["off", "on"]
@@ -205,6 +227,19 @@ def test_frames_have_the_numbers_of_the_records(made: Any) -> None:
     )
     assert cells.loc[("on", 1), "model.dropout"] == 0.2
     assert set(cells["state"]) == {"finished"}
+
+
+def test_a_name_of_an_ablation_that_was_made_here_is_found_in_its_folder(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CIFAR_LAB_RUNS", "records")
+    for call in (
+        lambda: cifar_lab.run("made", **CALL),
+        lambda: cifar_lab.find_ablation("made"),
+    ):
+        with pytest.raises(errors.RegistryError, match=r"^'made' was generated: add folder='records/ablations'$"):
+            call()
+    assert cifar_lab.find_ablation("made", "records/ablations").variants == MADE.variants
 
 
 def test_html_has_the_table_and_no_markup_of_the_text(made: Any) -> None:
@@ -219,6 +254,18 @@ def test_html_has_the_table_and_no_markup_of_the_text(made: Any) -> None:
     shown = cifar_lab.verify(named, runs="records")._repr_html_()
     assert "<b>" not in shown
     assert "&lt;b&gt;" in shown
+
+
+def test_what_a_call_returns_is_shown_in_a_line(made: Any, few_images: Path) -> None:
+    plan = cifar_lab.plan(MADE, data=str(few_images), runs="records", say=None)
+    name = few_images.name
+    assert repr(plan) == f"<PlanResult made · scale writeup · {name}: 4 cells, 4 done>"
+    assert repr(made.comparison).startswith("<ComparisonResult made: ")
+    assert repr(made.comparison).endswith(f"2 seeds, scale writeup, {name}.>")
+    assert repr(cifar_lab.load_runs("records")) == "<StoredCells 4 cells: 4 finished>"
+    assert repr(cifar_lab.verify("se_ratio", runs="records")) == "<JudgedClaims 2 claims: 2 not measured>"
+    predicted = cifar_lab.predict("made/off/s0", images=np.zeros((3, 32, 32, 3), np.uint8), runs="records")
+    assert repr(predicted).startswith("<Predictions 3 images · made/off/s0 · mean confidence 0.")
 
 
 def test_a_plot_has_a_row_for_each_compared_variant_and_a_dot_for_each_seed(made: Any) -> None:

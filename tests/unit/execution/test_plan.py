@@ -371,6 +371,19 @@ def test_a_student_of_another_teacher_is_another_variant_and_one_without_weight_
         plan(runs, classroom(), variants=["none", "taught"], overrides={WEIGHT: 0.0})
 
 
+def test_an_override_of_the_factor_is_named_where_it_makes_variants_alike(runs: Path) -> None:
+    smoothing = "train.label_smoothing"
+    made = study(
+        factors=(smoothing, "model.width"), control="off",
+        variants=(Variant(name="off"), Variant(name="on", diff={smoothing: 0.1}),
+                  Variant(name="wider", diff={"model.width": 65})),
+    )  # fmt: skip
+    with pytest.raises(UsageError, match=f"'off' and 'on' .*: {smoothing}=0.3 sets what the ablation varies, for eve"):
+        plan(runs, made, overrides={smoothing: 0.3, "train.epochs": 3})
+    with pytest.raises(UsageError, match=r"'off' and 'wider' .* with these overrides; leave one out with --variants"):
+        plan(runs, made, overrides={"train.epochs": 3})  # as one channel in 65 is lost at this scale
+
+
 @pytest.mark.parametrize(
     ("variants", "overrides", "said"),
     [

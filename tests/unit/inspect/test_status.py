@@ -275,6 +275,28 @@ def test_a_failure_comes_with_the_command_that_tries_it_again_and_undoes_nothing
     assert (str(result.name), result.result.epoch) == ("se_ratio r4/s0", 2)
 
 
+def test_failures_of_other_settings_are_counted_beside_the_one_that_is_shown(
+    runs: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed, shared, sound = runs.cell("r4", 0), runs.cell("r16", 0), runs.cell("r4", 1)
+    for each in (failed, shared):
+        fail(runs.record(each))
+    runs.end(sound, 0.9)
+    earlier = runs.ask([failed, shared], scale="smoke")
+    runs.ask([sound])
+    command = ["failures", "se_ratio", "--runs", str(runs.folder)]
+    assert run(command) == 0, "that of the setting shown"
+    said = capsys.readouterr().out
+    assert said.startswith("se_ratio · scale small · ")
+    assert "no failures in this setting\n" in said
+    assert f"2 cells failed or damaged in another setting: --invocation {earlier} (--scale smoke --data " in said
+    assert run([*command, "--invocation", earlier]) == 1, "as the line says"
+    assert "2 failed" in capsys.readouterr().out
+    runs.ask([shared])
+    assert run(command) == 1
+    assert "1 cell failed or damaged in another setting" in capsys.readouterr().out, "the other one is shown already"
+
+
 def test_looking_leaves_a_cell_that_was_never_begun_as_it_is(runs: Any) -> None:
     runs.ask([runs.cell("r16", 0)])
     assert cells(runs, time.time())["r16/s0"].state == "missing"

@@ -13,7 +13,7 @@ import pytest
 from made.comparisons import CONTROL, NOTHING, comparison, reached, row
 
 from cifar_lab.report.table_content import HEADINGS, cells, comparison_tables, published_table
-from cifar_lab.report.table_formats import as_csv, as_latex, as_markdown, latex
+from cifar_lab.report.table_formats import _with_signs, as_csv, as_latex, as_markdown, latex
 from cifar_lab.results.comparison import Comparison, Effect
 
 SLOW = {"0.5": reached(3.0, 5), "0.7": reached(9.0, 2)}
@@ -78,7 +78,7 @@ def test_intervals_are_the_same_in_every_form() -> None:
     low, high = of.as_dict()["rows"][1]["interval"]
     shown = f"[{100 * low:+.2f}, {100 * high:+.2f}]"
     assert markdown_rows(as_markdown(of))[3][5] == shown
-    assert shown in as_latex(of)
+    assert f"${shown}$" in as_latex(of)
     assert json.loads(list(csv.DictReader(io.StringIO(as_csv(of))))[1]["interval"]) == [low, high]
 
 
@@ -109,10 +109,26 @@ def test_latex_is_one_table_with_accuracies_and_their_deviations() -> None:
     made = as_latex(comparison(CONTROL, row(verdict="worse"), NOTHING, margin=0.005))
     assert made.count(r"\begin{tabular}") == made.count(r"\toprule") == 1
     assert r"r16 & 5 & 91.7 $\pm$ 0.1 &  &  & control &" in made
-    assert r"r4 & 5 & 91.2 $\pm$ 0.1 & -0.5 & [-0.9, -0.0] & worse &" in made
-    assert r"91.23 $\pm$ 0.12 & -0.46 & [-0.88, -0.03]" in as_latex(comparison(margin=0.002))
+    assert r"r4 & 5 & 91.2 $\pm$ 0.1 & $-0.5$ & $[-0.9, -0.0]$ & worse &" in made
+    assert r"91.23 $\pm$ 0.12 & $-0.46$ & $[-0.88, -0.03]$" in as_latex(comparison(margin=0.002))
     assert r"95 \% confidence" in made
     assert r"r4 & 1 & 91.2 &" in as_latex(comparison(CONTROL, row(n=1, std=None), margin=0.02)), "no deviation of one"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("-2.5", "$-2.5$"),
+        ("[-4.8, +0.3]", "$[-4.8, +0.3]$"),
+        ("-1.5 (2 of 3)", "$-1.5$ (2 of 3)"),
+        ("every row, +6.1 to +12.4 points.", "every row, $+6.1$ to $+12.4$ points."),
+        ("optim.lr=-0.1", "optim.lr=$-0.1$"),
+        ("91.2 ± 0.1", r"91.2 $\pm$ 0.1"),
+        ("seeds 0-4, 2026-11-24, r-4, -y, 1e-05, a_-1x", r"seeds 0-4, 2026-11-24, r-4, -y, 1e-05, a\_-1x"),
+    ],
+)
+def test_latex_sets_numbers_with_a_sign_in_math_mode_and_nothing_else(text: str, shown: str) -> None:
+    assert _with_signs(text) == shown
 
 
 def test_latex_escapes_what_it_would_take_for_its_own() -> None:
