@@ -319,8 +319,8 @@ def test_a_lock_that_changes_hands_is_waited_for(journal: Path) -> None:
     ends, before = time.monotonic() + 1.0, lock._mark()
     child = subprocess.Popen(
         [sys.executable, "-c", "import os, sys, time\n"
-         "for _ in range(8):\n    time.sleep(0.15); os.unlink(sys.argv[1]); os.symlink('x', sys.argv[1])\n"
-         "os.unlink(sys.argv[1])", str(link)]
+         "for _ in range(8):\n    time.sleep(0.15); os.symlink('x', sys.argv[2]); os.replace(*sys.argv[2:0:-1])\n"
+         "os.unlink(sys.argv[1])", str(link), f"{link}.next"]  # never free in between
     )  # fmt: skip
     while lock._mark() == before and time.monotonic() < ends + 60:
         time.sleep(0.01)
