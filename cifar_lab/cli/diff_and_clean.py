@@ -36,7 +36,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be dele
 
 
 def diff(
-    one: o.CellName, other: o.CellName, runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False
+    one: o.NamedCell, other: o.NamedCell, runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False
 ) -> int:  # fmt: skip
     """Compare two cells: recipe, seed and data, execution, code, environment, result."""
     from cifar_lab.inspect.diff_cells import compare_cells

@@ -149,7 +149,7 @@ Overrides = Annotated[
         autocompletion=completion.overrides,
     ),
 ]
-CellName = Annotated[
+NamedCell = Annotated[
     str,
     typer.Argument(
         metavar="CELL",

@@ -26,7 +26,7 @@ ACCURACIES = {"val": "val/acc", "test": "test/acc", "train": "clean_train/acc"}
 
 
 def tail(
-    cell: o.CellName,
+    cell: o.NamedCell,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Follow the log until the cell ends.")] = False,
     epochs: Annotated[int, typer.Option("-n", "--epochs", min=0, help="Number of last epochs to print.")] = 10,
     runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False,

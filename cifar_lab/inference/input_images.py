@@ -201,7 +201,7 @@ def _as_array(images: Any) -> Any:
 
 def _advice(array: Any, fit: Fit) -> str:
     """Return what would mend an array that is refused; empty where nothing is known."""
-    if not isinstance(array, np.ndarray) or not array.size:
+    if not isinstance(array, np.ndarray) or not array.size or array.dtype.kind not in "fiu":
         return ""
     if array.dtype != np.uint8:
         return "; multiply fractions by 255, round, and convert with .astype('uint8')"

@@ -13,7 +13,7 @@ from cifar_lab.results.best_cell import VAL, best_cell, selection_metric
 from cifar_lab.results.contrasts import margin_of
 from cifar_lab.store.invocation import CellRef
 from cifar_lab.store.invocation_index import read_index
-from cifar_lab.store.selection import Selection, find_cells, select
+from cifar_lab.store.selection import Selection, named_cells, select
 from cifar_lab.text import many
 
 FORMS = "FINGERPRINT, ABLATION, ABLATION/VARIANT, ABLATION/VARIANT/sN or best:ABLATION"
@@ -136,7 +136,7 @@ class _Finder:
         ablation = word.partition("/")[0]
         if not ablation or word.endswith("/"):
             raise UsageError(f"'{word}' names no run; give {FORMS}")
-        return self._finished(word, ablation, find_cells(self._setting(ablation), word))
+        return self._finished(word, ablation, named_cells(self._setting(ablation), word))
 
     def _setting(self, ablation: str) -> Selection:
         if ablation not in self.settings:

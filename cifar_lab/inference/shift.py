@@ -34,7 +34,8 @@ ON_A_LINE = 0.95
 """Correlation of agreements from which the line is used, as in the experiments of Baek et al. (2022)."""
 
 ENOUGH_IMAGES = 1_000
-"""Images from which the estimate by transport is less than a point too low, for simulated calibrated networks."""
+"""Images from which the estimate by transport is less than a point too low, for simulated calibrated networks
+(tests/unit/results/stats/test_unlabelled.py)."""
 FEW_IMAGES = (
     f"fewer than {ENOUGH_IMAGES:,} images: by chance their classes have other shares than those of val, "
     "so the estimate comes out too low"

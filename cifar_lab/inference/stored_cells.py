@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.recipe import Recipe
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 FINGERPRINT = 64
 """Length of a fingerprint, and so of the name of a cell's folder."""
-PARTS = ("test", "val", "train")
+Part = Literal["test", "val", "train"]
+PARTS: tuple[Part, ...] = get_args(Part)
 """Parts of the data that logits are kept of."""
 SHORT = 12
 """Digits of a fingerprint that are shown."""
@@ -68,7 +69,7 @@ class StoredCell(Tabular):
                 found.setdefault(metric, []).append((point.epoch, value))
         return found
 
-    def logits(self, part: Literal["test", "val", "train"] = "test") -> tuple[np.ndarray, np.ndarray]:
+    def logits(self, part: Part = "test") -> tuple[np.ndarray, np.ndarray]:
         """Return the logits of the final weights, (images, classes) float32, and the labels, (images,).
 
         Those of `train`, all training images in the order of the data, are there after `evaluate --train-logits`.

@@ -93,7 +93,7 @@ def select(
     return _selection(index, chosen.key, others)
 
 
-def find_cells(setting: Selection, name: str) -> list[CellRef]:
+def named_cells(setting: Selection, name: str) -> list[CellRef]:
     """Return the cells that ABLATION, ABLATION/VARIANT or ABLATION/VARIANT/sN names in a setting of that ablation.
 
     Raises:
@@ -130,7 +130,7 @@ def find_cell(runs: Path, name: str) -> CellRecord:
         raise UsageError(
             f"a cell is ABLATION/VARIANT/sN, or the first digits (0-9, a-f) of a fingerprint; got '{name}'"
         )
-    cells = find_cells(select(runs, name.partition("/")[0]), name)
+    cells = named_cells(select(runs, name.partition("/")[0]), name)
     if len(cells) > 1:
         seeds = ", ".join(f"s{cell.seed}" for cell in cells)
         raise UsageError(f"'{name}' names {len(cells)} cells, one is wanted; add a seed of {seeds}")

@@ -143,7 +143,7 @@ def test_data_is_a_name_or_a_folder_or_a_zip(tab: Tab, folder: Path) -> None:
 
 
 def test_cells_are_completed_by_name_and_by_fingerprint(folder: Path, runs: Any) -> None:
-    def show(cell: o.CellName, runs: o.Runs = o.DEFAULT_RUNS) -> None:
+    def show(cell: o.NamedCell, runs: o.Runs = o.DEFAULT_RUNS) -> None:
         """A command that takes a cell."""
 
     def offered(start: str, runs: Path = o.DEFAULT_RUNS) -> list[str]:

@@ -101,3 +101,22 @@ def test_transport_of_calibrated_predictions_is_their_accuracy(size: int) -> Non
     assert found.accuracy == pytest.approx(is_correct.mean(), abs=0.03 if size > 100 else 0.1)
     assert found.interval[0] < found.accuracy < found.interval[1]
     assert unlabelled.confidence_by_transport(probabilities, np.full(10, 0.1)) == found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deviation", [2.0, 4.0, 8.0])
+def test_transport_is_less_than_a_point_too_low_from_1000_images_on(deviation: float) -> None:
+    rng = np.random.default_rng(0)
+    logits = deviation * rng.normal(size=(100_000, 10))
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    accuracy = probabilities.max(axis=1).mean()  # of calibrated predictions
+
+    def bias(images: int) -> float:
+        drawn = (probabilities[rng.integers(0, len(probabilities), images)] for _ in range(40))
+        found = [unlabelled.confidence_by_transport(each, np.full(10, 0.1)).accuracy for each in drawn]
+        return float(np.mean(found) - accuracy)
+
+    assert -0.01 < bias(1_000) < 0.002
+    assert bias(100) < -0.01
+    assert bias(10) < -0.05
