@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 
 NOT_TIMED = "no estimates: this machine has no {device} device to time steps on; {count} a GPU (--cells-per-gpu)"
-EMULATED = (
-    "warning: {device} has no units for {precision} and is slower in it than in fp32; train.precision=auto avoids it"
-)
+EMULATED = {
+    "cpu": "note: this processor has no units for {}: it computes in fp32 and rounds, in about the time of fp32",
+    "cuda": "warning: this GPU has no units for {} and is slower in it than in fp32; train.precision=auto avoids it",
+}
 
 
 class RequestArguments(NamedTuple):
@@ -184,15 +185,14 @@ def _source(typed: RequestArguments, data: str | None) -> str:
 
 
 def _warn_of_emulation(plan: Plan, device: str) -> list[str]:
-    """Return one line for each precision of unfinished cells that `device` only emulates."""
+    """Return one line for each precision of unfinished cells that `device` has no units for."""
     import torch
 
     from cifar_lab.train.precision import is_emulated
 
     wanted = dict.fromkeys(cell.recipe.train.precision for cell in plan.to_train(retry_failed=True))
     emulated = [each for each in wanted if each != "auto" and is_emulated(each, torch.device(device))]
-    named = "this processor" if device == "cpu" else "this GPU"
-    return [EMULATED.format(device=named, precision=each) for each in emulated]
+    return [EMULATED[torch.device(device).type].format(each) for each in emulated]
 
 
 @cache

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.data.splits import ImageSubset
@@ -116,3 +122,88 @@ def test_evaluating_in_fp16_agrees_with_fp32(tta: str) -> None:
     assert half.loss == pytest.approx(full.loss, rel=1e-2)
     assert half.confidence.dtype == torch.float32
     torch.testing.assert_close(half.confidence, full.confidence, atol=1e-2, rtol=1e-2)
+
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+Product = Callable[[Tensor, Tensor], Tensor]
+PRODUCTS: dict[str, tuple[tuple[int, ...], tuple[int, ...], Product]] = {
+    "conv2d": ((4, 8, 6, 6), (5, 8, 3, 3), lambda x, w: F.conv2d(x, w, stride=2, padding=1)),
+    "grouped": ((4, 8, 6, 6), (8, 1, 3, 3), lambda x, w: F.conv2d(x, w, padding="same", groups=8)),
+    "conv1d": ((4, 8, 9), (5, 8, 3), F.conv1d),
+    "linear": ((4, 8), (5, 8), F.linear),
+    "matmul": ((4, 8), (8, 5), torch.matmul),
+    "@": ((4, 8), (8, 5), lambda x, w: x @ w),
+    "bmm": ((2, 4, 8), (2, 8, 5), lambda x, w: x.bmm(w)),
+}
+
+
+def _product_and_gradients(
+    name: str, x: Tensor, w: Tensor, cast: AbstractContextManager[object], upstream: Tensor | None = None
+) -> list[Tensor]:
+    x, w = x.clone().requires_grad_(), w.clone().requires_grad_()
+    with cast:
+        out = PRODUCTS[name][2](x, w)
+    out.backward(torch.ones_like(out) if upstream is None else upstream.to(out.dtype))
+    assert x.grad is not None
+    assert w.grad is not None
+    return [out.detach(), x.grad, w.grad]
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("short", DTYPES)
+def test_products_without_units_are_those_of_rounded_operands(short: str, name: str) -> None:
+    """The reference is computed in fp64 from operands that were rounded before: one rounding may lie between."""
+    dtype = DTYPES[short]
+    rounded = [torch.randn(shape).to(dtype) for shape in PRODUCTS[name][:2]]
+    upstream = torch.randn(PRODUCTS[name][2](*(each.double() for each in rounded)).shape).to(dtype)
+    exact = _product_and_gradients(name, *(each.double() for each in rounded), nullcontext(), upstream.double())
+    near = [each.float() * (1 + torch.finfo(dtype).eps / 8) for each in rounded]  # rounding takes that off
+    made = _product_and_gradients(name, *near, precision.rounding(dtype), upstream)
+    assert [each.dtype for each in made] == [dtype, torch.float32, torch.float32]
+    for own, reference in zip(made, exact, strict=True):
+        assert own.to(dtype).float().equal(own.float()), "a value of the short format"
+        torch.testing.assert_close(own.double(), reference, rtol=torch.finfo(dtype).eps / 2 * 1.01, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_without_units_are_as_near_to_fp64_as_by_the_kernels_of_torch(name: str) -> None:
+    x, w = (torch.randn(shape).bfloat16().float() for shape in PRODUCTS[name][:2])
+    exact = _product_and_gradients(name, x.double(), w.double(), nullcontext())
+    ours = _product_and_gradients(name, x, w, precision.rounding(torch.bfloat16))
+    theirs = _product_and_gradients(name, x, w, torch.autocast("cpu", dtype=torch.bfloat16))
+    for own, other, reference in zip(ours, theirs, exact, strict=True):
+        assert own.dtype == other.dtype
+        assert (own - reference).abs().mean() <= 1.1 * (other - reference).abs().mean() + 1e-12
+
+
+def test_a_network_without_units_is_as_near_to_fp64_as_by_the_kernels_of_torch() -> None:
+    net = build_network(Recipe().override({"model.width": 8}).model, seed=0, device=CPU).eval()
+    images = torch.randn(8, 3, 32, 32)
+    exact = deepcopy(net).double()(images.double())
+    with precision.rounding(torch.bfloat16):
+        own = net(images)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        other = net(images)
+    assert own.dtype == other.dtype == torch.bfloat16
+    errors = [float((each.double() - exact).abs().mean()) for each in (own, other)]
+    assert 0 < errors[0] < 1.5 * errors[1]
+
+
+def test_rounding_leaves_alone_what_autocast_leaves_alone() -> None:
+    x, w = torch.randn(4, 8), torch.randn(8, 5)
+    with precision.rounding(torch.bfloat16):
+        assert torch.matmul(x.double(), w.double()).equal(x.double() @ w.double())
+        assert torch.matmul(x.double(), w.double()).dtype == torch.float64
+        assert (x.long() @ w.long()).dtype == torch.int64
+        with torch.autocast("cpu", enabled=False):
+            assert (x @ w).dtype == torch.float32
+        assert (x + x).dtype == torch.float32
+    assert (x @ w).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("units", "kept"), [(["avx512_bf16", "avx512_fp16"], True), (["avx2"], False)])
+def test_a_processor_with_units_uses_them(monkeypatch: pytest.MonkeyPatch, units: list[str], kept: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(units, True), raising=False)
+    for short in ("bf16", "fp16"):
+        assert isinstance(precision.autocast(short, CPU), torch.autocast) == kept
+    assert isinstance(precision.autocast("fp32", CPU), torch.autocast)
