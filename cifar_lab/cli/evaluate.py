@@ -29,7 +29,7 @@ Data = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help="Evaluate on the test images of cifar10, synthetic or a path.",
+        help="Evaluate on the test images of cifar10, synthetic or a path, also of a test set alone.",
         show_default="the images of the record",
     ),
 ]

@@ -62,7 +62,7 @@ def read_npz(files: FileTree) -> tuple[tuple[str, ...], ImageArrays, bool]:
     for split in ("train", held_out):
         of_images, of_labels = roles[split, "images"], roles[split, "labels"]
         images = _images(of_images, read_array(files, names[of_images]))
-        labels = _labels(of_labels, read_array(files, names[of_labels]))
+        labels = labels_of_array(of_labels, read_array(files, names[of_labels]))
         if len(images) != len(labels):
             raise DataError(f"{len(images):,} images and {len(labels):,} labels in {split}")
         parts.append((images, labels))
@@ -141,8 +141,12 @@ def _images(name: str, array: NDArray[Any]) -> Images:
     raise DataError(f"{shown(name)} is {array.shape} of {array.dtype}; expected (N, side, side, 3) of uint8, 0 … 255")
 
 
-def _labels(name: str, array: NDArray[Any]) -> Labels:
-    """Convert labels of shape (N,) or (N, 1) to (N,) numbers."""
+def labels_of_array(name: str, array: NDArray[Any]) -> Labels:
+    """Convert labels of shape (N,) or (N, 1) to (N,) int64.
+
+    Raises:
+        DataError: they are of another shape or type, or outside of the supported classes.
+    """
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "ui":
@@ -189,7 +193,7 @@ def _parquet_split(files: FileTree, names: list[str]) -> tuple[tuple[str, ...] |
     if not images:
         raise DataError(f"{shown(names[0])} has no rows")
     _check_range(names[0], min(labels), max(labels))
-    return classes, np.stack(images), _labels(names[0], np.array(labels, dtype=np.int64))
+    return classes, np.stack(images), labels_of_array(names[0], np.array(labels, dtype=np.int64))
 
 
 def _parquet_rows(files: FileTree, name: str) -> tuple[tuple[str, ...] | None, Iterator[tuple[bytes, int]]]:

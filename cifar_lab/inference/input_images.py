@@ -28,6 +28,8 @@ ACCEPTED = "a pickle or npz with 'data', a folder, zip or tar of images, or one 
 LARGEST_PICKLE = 1 << 30
 """Maximum bytes of a pickle; 10,000 images of CIFAR take 31 million."""
 MOST_IMAGES = 1_000_000
+LEFT_OUT = 3
+"""Most files that are no images which are named."""
 IMAGES, IDS = ("data", "images", "x", "x_test", "test_images", "img", "imgs"), ("ids", "id", "index")
 """Names of arrays, in order of preference."""
 ADVICE = "; --resize (in Python resize=True) fits it"
@@ -81,7 +83,8 @@ def read_images(path: str | Path, fit: Fit = Fit()) -> InputImages:  # noqa: B00
         if not place.exists():
             raise DataError("no such file or folder")
         with warnings.catch_warnings(action="ignore"):  # Pillow's, on palettes and large photos, which are handled
-            return replace(_read(place, fit), notes=fit.notes)
+            found = _read(place, fit)
+            return replace(found, notes=tuple(dict.fromkeys(fit.notes + found.notes)))
     except DataError as error:
         raise DataError(f"input {shown(path)}: {error}") from error
     except OSError as error:
@@ -210,16 +213,40 @@ def _advice(array: Any, fit: Fit) -> str:
 
 
 def _of_tree(tree: FileTree, path: Path, fit: Fit) -> InputImages:
-    names = sorted(_files(tree, ""), key=natural_key)
+    names, notes = picture_names(tree, "")
+    return InputImages(
+        images=decode_pictures(tree, names, fit), ids=_ids(names), has_own_ids=True, source=path.name, notes=notes
+    )
+
+
+def picture_names(tree: FileTree, folder: str) -> tuple[list[str], tuple[str, ...]]:
+    """Return the names of the images below a folder in natural order, and a sentence on other files, if there are any.
+
+    Raises:
+        DataError: there are no images.
+    """
+    names = sorted(_files(tree, folder), key=natural_key)
     if not names:
         raise DataError(f"no images in it; expected {ACCEPTED}")
-    for name in names:
-        if not name.lower().endswith(decoding.EXTENSIONS):
-            raise DataError(f"{shown(name)} is not an image by its name; expected {', '.join(decoding.EXTENSIONS)}")
+    pictures = [name for name in names if name.lower().endswith(decoding.EXTENSIONS)]
+    others = [shown(name) for name in names if not name.lower().endswith(decoding.EXTENSIONS)]
+    expected = ", ".join(decoding.EXTENSIONS)
+    if not pictures:
+        raise DataError(f"{others[0]} is not an image by its name; expected {expected}")
+    named = ", ".join(others[:LEFT_OUT]) + (", …" if len(others) > LEFT_OUT else "")
+    return pictures, (f"left out, not images by their names ({expected}): {len(others):,}, {named}",) if others else ()
+
+
+def decode_pictures(tree: FileTree, names: Sequence[str], fit: Fit) -> Images:
+    """Return the images of files, (N, side, side, 3) uint8.
+
+    Raises:
+        DataError: a file is no image, or of another size and not to be resized.
+    """
     images = np.empty((len(names), fit.side, fit.side, 3), np.uint8)
     for at, name in enumerate(names):
         images[at] = _decode(name, tree.read(name, decoding.LARGEST_PHOTO), fit)
-    return InputImages(images=images, ids=_ids(names), has_own_ids=True, source=path.name)
+    return images
 
 
 def _files(tree: FileTree, folder: str) -> Iterator[str]:

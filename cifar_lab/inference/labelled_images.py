@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from cifar_lab.data import load
+from cifar_lab.data import NAMES, load
 from cifar_lab.data.dataset import Dataset, Images, Labels
+from cifar_lab.data.messages import shown, title
 from cifar_lab.data.progress import silent
 from cifar_lab.errors import DataError, UsageError
-from cifar_lab.inference.run_names import ChosenRun, ChosenRuns, require_same_classes
+from cifar_lab.inference.run_names import ChosenRun, ChosenRuns, require_same_classes, require_same_side
 
 DRAW_SEED = 0
 """Seed of the draw where fewer images are evaluated than there are."""
@@ -70,7 +72,7 @@ def labelled_images(
 
     Args:
         chosen: the runs.
-        data: `cifar10`, `synthetic` or a path; None for the runs' own.
+        data: `cifar10`, `synthetic` or a path, also of a test set alone; None for the runs' own.
         count: number of images to draw; None for all.
         say: function that shows one line.
 
@@ -86,6 +88,8 @@ def labelled_images(
         if len(hashes) > 1:
             raise UsageError("the runs were trained on different images; give --data for those to evaluate on")
         dataset = own_data(chosen.runs[0], say)
+    elif (alone := _test_set(data, classes, chosen, say)) is not None:
+        return alone if count is None or count >= len(alone) else _drawn(alone, count)
     else:
         dataset = load(data, say=say)
     labels = _in_order(dataset, classes)
@@ -94,6 +98,29 @@ def labelled_images(
         index=np.arange(len(labels)), own=dataset if data is None else None,
     )  # fmt: skip
     return whole if count is None or count >= len(whole) else _drawn(whole, count)
+
+
+def _test_set(
+    data: str, classes: tuple[str, ...], chosen: ChosenRuns, say: Callable[[str], None]
+) -> LabelledImages | None:
+    """Return a test set without training images beside it; None for other sources."""
+    path = Path(data).expanduser()
+    if data in NAMES or not path.exists():
+        return None
+    from cifar_lab.inference.test_set import read_test_set
+
+    try:
+        found = read_test_set(path, classes, require_same_side(chosen))
+    except DataError as error:
+        raise DataError(f"data {shown(data)}: {error}") from error
+    if found is None:
+        return None
+    for note in found.notes:
+        say(note)
+    return LabelledImages(
+        images=found.images, labels=found.labels, classes=classes, source=title(path.name),
+        all_images=len(found.labels), index=np.arange(len(found.labels)),
+    )  # fmt: skip
 
 
 def _in_order(dataset: Dataset, classes: tuple[str, ...]) -> Labels:

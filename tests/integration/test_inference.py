@@ -252,6 +252,21 @@ def test_other_images_are_evaluated_by_the_names_of_their_classes(ran: Ran, fold
     assert own["recorded_accuracy"] is None, "other data are not those of the record"
 
 
+def test_a_test_set_alone_is_evaluated(
+    ran: Ran, folder: Path, as_json: Json, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(ran.images / "test", folder / "photos")
+    own = as_json("evaluate", "tiny/off/s0")["runs"][0]
+    assert as_json("evaluate", "tiny/off/s0", "--data", "photos")["runs"][0]["accuracy"] == own["accuracy"]
+    data = load(str(ran.images))
+    np.save("v6_data.npy", data.test_images)
+    np.save("v6_labels.npy", data.test_labels)
+    assert as_json("evaluate", "tiny/off/s0", "--data", "v6_data.npy")["runs"][0]["accuracy"] == own["accuracy"]
+    Path("v6_labels.npy").unlink()
+    assert run(["evaluate", "tiny/off/s0", "--data", "v6_data.npy", "--runs", str(ran.runs)]) == 2
+    assert "data 'v6_data.npy': no labels beside it; expected" in " ".join(capsys.readouterr().err.split())
+
+
 def test_images_that_changed_since_the_training_are_refused(
     ran: Ran, folder: Path, capsys: pytest.CaptureFixture[str], tiny_ablation: Path
 ) -> None:

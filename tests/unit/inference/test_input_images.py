@@ -112,12 +112,22 @@ def test_what_is_no_image_is_named(tmp_path: Path) -> None:
         read_images(tmp_path / "nowhere")
     with pytest.raises(DataError, match="no images in it"):
         read_images(tmp_path)
-    (tmp_path / "1.png").write_bytes(png(PIXELS[0]))
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(DataError, match=r"'notes.txt' is not an image by its name"):
+    with pytest.raises(DataError, match=r"'notes.txt' is not an image by its name; expected \.png"):
         read_images(tmp_path)
     with pytest.raises(DataError, match=r"it starts with b'x'; expected a pickle or npz"):
         read_images(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize("resize", [False, True])
+def test_files_beside_the_images_are_left_out_and_said_so(tmp_path: Path, resize: bool) -> None:
+    (tmp_path / "1.png").write_bytes(png(PIXELS[0]))
+    for name in ("a.heic", "b.txt", "c.csv", "d.md"):
+        (tmp_path / name).write_text("x")
+    found = read_images(tmp_path, Fit(resize=resize))
+    assert found.ids == ("1",)
+    said = "left out, not images by their names (.png, .jpg, .jpeg, .webp): 4, 'a.heic', 'b.txt', 'c.csv', …"
+    assert found.notes == (*Fit(resize=resize).notes, said)
 
 
 def test_arrays_are_taken_as_they_are() -> None:
