@@ -61,7 +61,7 @@ def count_network(model: recipe.ModelConfig, images: ImageShape) -> Cost:
             for each class.
     """
     with torch.device("meta"):
-        net = _build(model, images).eval()
+        net = _build(model, images)
     sizes = {name: _trainable(part) for name, part in net.named_children()} or {model.name: 0}
     costliest = max(sizes, key=lambda name: sizes[name])
     return Cost(
@@ -92,38 +92,44 @@ def _macs(model: recipe.ModelConfig, net: nn.Module, images: ImageShape) -> int:
     """Return the multiply-accumulates of one image; 0 for a network that does not run on the meta device."""
     from torch.utils.flop_counter import FlopCounterMode
 
+    macs, side = 0, images.side
     try:
-        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            logits = net(torch.empty(1, 3, images.side, images.side))
+        with torch.device("meta"), torch.no_grad():
+            with FlopCounterMode(display=False) as counter:
+                logits = net.eval()(torch.empty(1, 3, side, side))
+            macs = int(counter.get_total_flops()) // 2
+            in_training = net.train()(torch.empty(2, 3, side, side))
     except Exception:  # noqa: BLE001 (operations without a meta kernel, values that decide: the count is unknown)
         if sum(parameter.numel() for parameter in net.parameters()) <= TRIED_UP_TO:
             _try_on_the_cpu(model, images)
-        return 0
+        return macs
     _require_logits(model, logits, (1, images.classes))
-    return int(counter.get_total_flops()) // 2
+    _require_logits(model, in_training, (2, images.classes), " in training mode")
+    return macs
 
 
 def _try_on_the_cpu(model: recipe.ModelConfig, images: ImageShape) -> None:
-    """Run the forward pass of two images of noise; an error that speaks of another device is left to the training.
+    """Run the forward pass of two images of noise in both modes; an error that speaks of another device is let pass.
 
     Raises:
         RecipeError: it fails, or returns something else than logits.
     """
-    net = build_network(model, seed=0, images=images).eval()
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(0)
-            logits = net(torch.randn(2, 3, images.side, images.side))
-    except Exception as error:
-        if OF_A_DEVICE.search(str(error)):
-            return
-        raise RecipeError(f"model.name={model.name}: its forward pass fails: {described(error)}") from error
-    _require_logits(model, logits, (2, images.classes))
+    net = build_network(model, seed=0, images=images)
+    for is_training, mode in ((False, ""), (True, " in training mode")):
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                torch.manual_seed(0)
+                logits = net.train(is_training)(torch.randn(2, 3, images.side, images.side))
+        except Exception as error:
+            if OF_A_DEVICE.search(str(error)):
+                return
+            raise RecipeError(f"model.name={model.name}: its forward pass{mode} fails: {described(error)}") from error
+        _require_logits(model, logits, (2, images.classes), mode)
 
 
-def _require_logits(model: recipe.ModelConfig, logits: object, shape: tuple[int, int]) -> None:
-    """Check the shape of what a network returns for `shape[0]` images."""
+def _require_logits(model: recipe.ModelConfig, logits: object, shape: tuple[int, int], mode: str = "") -> None:
+    """Check the shape of what a network returns for `shape[0]` images; `mode` ends the error's sentence."""
     returned = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if returned != shape:
         mapped = "an image" if shape[0] == 1 else f"{shape[0]} images"
-        raise RecipeError(f"model.name={model.name}: it maps {mapped} to {returned}, not {shape}")
+        raise RecipeError(f"model.name={model.name}: it maps {mapped} to {returned}{mode}, not {shape}")

@@ -55,6 +55,23 @@ class TwoOutputs(Tiny):
         return super().forward(x), x
 
 
+class AuxiliaryOutputs(Tiny):
+    """Returns a second head's output in training mode, as Inception does."""
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # type: ignore[override]
+        logits = super().forward(x)
+        return (logits, logits) if self.training else logits
+
+
+class FailsInTraining(Tiny):
+    """Reads a value and fails, in training mode alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.max().item() > 0:
+            raise RuntimeError("no such branch")
+        return super().forward(x)
+
+
 class OnlyOnAGPU(Tiny):
     """Has an operation of a GPU alone."""
 

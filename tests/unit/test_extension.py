@@ -185,6 +185,8 @@ def test_a_network_with_other_outputs_is_refused() -> None:
         ("NoForward", "its forward pass fails: NotImplementedError: .* missing the required .forward. function"),
         ("TooManyOutputs", r"it maps 2 images to \(2, 11\), not \(2, 10\)"),
         ("TwoOutputs", r"it maps an image to tuple, not \(1, 10\)"),
+        ("AuxiliaryOutputs", r"it maps 2 images to tuple in training mode, not \(2, 10\)"),
+        ("FailsInTraining", "its forward pass in training mode fails: RuntimeError: no such branch"),
     ],
 )
 def test_a_network_whose_forward_pass_fails_is_refused_in_one_line(target: str, rule: str) -> None:
