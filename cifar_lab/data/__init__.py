@@ -65,13 +65,15 @@ def load(source: str, *, say: Callable[[str], None] = silent) -> Dataset:
 
 
 def require_source(source: str) -> None:
-    """Check, without reading it, that a source which is a path is there.
+    """Check, without reading images, that a source which is a path is there, and that a folder has a known layout.
 
     Raises:
-        DataError: it is not.
+        DataError: it is not, or has none.
     """
-    if source not in NAMES and not is_address(source) and _target(source) is None:
-        _existing(source)
+    if source not in NAMES and not is_address(source) and _target(source) is None and _existing(source).is_dir():
+        from cifar_lab.data.sources import require_layout
+
+        require_layout(_existing(source))
 
 
 def absolute(source: str) -> str:

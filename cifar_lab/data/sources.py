@@ -48,6 +48,16 @@ def key(path: Path) -> str:
     return hashlib.sha256("\0".join([VERSION, str(path), *state]).encode(errors="surrogateescape")).hexdigest()
 
 
+def require_layout(folder: Path) -> None:
+    """Check that the files of a folder are laid out as a data set.
+
+    Raises:
+        DataError: they are not.
+    """
+    with _named(folder):
+        layouts.detect_layout(file_tree.folder_files(folder))
+
+
 def read_source(
     path: Path, say: Callable[[str], None] = lambda _: None, *, reference: Dataset | None = None
 ) -> Dataset:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from made import cifar_files as made
 
-from cifar_lab.data import absolute, load
+from cifar_lab.data import absolute, load, require_source
+from cifar_lab.errors import DataError
 from cifar_lab.execution.request import read_data
 
 
@@ -43,3 +44,10 @@ def test_names_stay_names_and_folders_of_their_name_are_paths(home: Path) -> Non
     assert absolute("cifar10") == "cifar10"
     assert absolute("synthetic") == "synthetic"
     assert absolute("./cifar10") == str(Path.cwd() / "cifar10")
+
+
+def test_a_folder_that_is_no_data_set_is_refused_before_it_is_read(folder: Path) -> None:
+    require_source(str(folder))
+    (folder / "test").rename(folder / "tset")
+    with pytest.raises(DataError, match=r"^data '.*pictures': .*expected train/<class>/\* and test/<class>/\*"):
+        require_source(str(folder))
