@@ -48,6 +48,7 @@ def test_names_stay_names_and_folders_of_their_name_are_paths(home: Path) -> Non
 
 def test_a_folder_that_is_no_data_set_is_refused_before_it_is_read(folder: Path) -> None:
     require_source(str(folder))
-    (folder / "test").rename(folder / "tset")
+    for split in ("train", "test"):
+        (folder / split).rename(folder / split.upper()[::-1])
     with pytest.raises(DataError, match=r"^data '.*pictures': .*expected train/<class>/\* and test/<class>/\*"):
         require_source(str(folder))
