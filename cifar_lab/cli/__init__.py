@@ -9,6 +9,8 @@ import signal
 import sys
 import traceback
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -47,12 +49,25 @@ _warnings = _Warnings()
 def main() -> None:
     """Run a command and exit with its exit code (see `cifar_lab.errors`)."""
     std_streams.prepare()
+    for number in filter(None, (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _stop)
     try:
         code = std_streams.finish(run(sys.argv[1:]))
-    except KeyboardInterrupt:
-        code = 130
+    except KeyboardInterrupt as error:
+        code = _stopped_by(error)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # shutting down the interpreter then shows no traceback
     sys.exit(code)
+
+
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    """End a command as Ctrl-C does, where it does not handle the signal itself: its processes end with it."""
+    raise KeyboardInterrupt(number)
+
+
+def _stopped_by(error: KeyboardInterrupt | typer.Abort) -> int:
+    """Return the exit code of a command that a signal ended, 128 and its number; of SIGINT if nothing names it."""
+    return 128 + next((each for each in error.args if isinstance(each, int)), signal.SIGINT)
 
 
 def run(arguments: list[str]) -> int:
@@ -71,9 +86,9 @@ def run(arguments: list[str]) -> int:
     except TOO_MUCH as error:
         _say(f"the input is too large or too deep for this machine ({type(error).__name__}: {error})", verbose)
         return 2
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as error:
         _say("stopped", verbose=False)
-        return 130
+        return _stopped_by(error)
     except OSError as error:
         return _refused(error, verbose)
     except ImportError as error:

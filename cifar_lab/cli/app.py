@@ -130,8 +130,8 @@ class _Group(TyperGroup):
         """Run the command; Ctrl-C, where the command does not handle it, is `typer.Abort`, which gets its line."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise typer.Abort from None
+        except KeyboardInterrupt as error:
+            raise typer.Abort(*error.args) from None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         width = max(map(len, COMMANDS))  # all groups have one column of names

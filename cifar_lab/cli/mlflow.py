@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import webbrowser
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -85,7 +82,7 @@ def ui(
         console.say(warning)
     console.say(f"MLflow on {redacted(uri)}: starting, some seconds")
     try:
-        with _ended_like_ctrl_c(), server.serve(uri, port, host) as served:
+        with server.serve(uri, port, host) as served:
             _point_to(served.address, shown, as_json=as_json, no_open=no_open)
             console.say("Ctrl-C ends it")
             served.wait()
@@ -155,18 +152,3 @@ def _has_desktop() -> bool:
     if not sys.stdout.isatty():
         return False
     return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-
-
-@contextmanager
-def _ended_like_ctrl_c() -> Iterator[None]:
-    """Make SIGTERM and a closed terminal end the block as Ctrl-C does, so that no server is left behind."""
-
-    def end(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

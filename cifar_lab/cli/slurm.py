@@ -70,11 +70,16 @@ def slurm_options(
         return None
     from cifar_lab.execution import slurm
 
-    for line in [*(sbatch or []), *(value for value in (partition, account, gres) if value is not None)]:
-        if "\n" in line or not line.strip():
-            raise UsageError(f"an option of Slurm is one line, got {line!r}")
-    if wrong := [line for line in sbatch or [] if not line.startswith("-")]:
-        raise UsageError(f"--sbatch takes an option of sbatch, --sbatch=--mem=8G, got '{wrong[0]}'")
+    texts = [
+        ("partition", partition),
+        ("account", account),
+        ("gres", gres),
+        *(("sbatch", line) for line in sbatch or []),
+    ]
+    for name, text in texts:
+        if text is not None and ("\n" in text or not text.strip()):
+            raise UsageError(f"--{name} takes one line of text, got {text!r}")
+    slurm.require_further(sbatch or [])
     slurm.require_slurm()
     return slurm.SlurmOptions(
         partition=partition or "", account=account or "", gres=gres or "",
@@ -127,8 +132,11 @@ def submit_ablation(
     taken = awaited(options.runs)
     cells = plan.to_train(retry_failed=options.retry_failed)
     if others := [cell for cell in cells if cell.fingerprint in taken]:
-        console.say(f"{many(len(others), 'cell')} of an earlier submission {'is' if len(others) == 1 else 'are'} "
-                    f"in the queue already")  # fmt: skip
+        jobs = sorted({taken[cell.fingerprint].name.partition("_")[0] for cell in others}, key=int)
+        of = f"{many(len(others), 'cell')} of an earlier submission {'is' if len(others) == 1 else 'are'}"
+        console.say(
+            f"{of} in the queue already, with the options of then; `scancel {' '.join(jobs)}` takes them out of it"
+        )
     cells = [cell for cell in cells if cell.fingerprint not in taken]
     tree: dict[str, Any] = {"ablation": ablation.name, "cells": [cell.fingerprint for cell in cells], "job": None}
     if not cells:

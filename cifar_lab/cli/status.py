@@ -149,7 +149,7 @@ def _in_queue(status: AblationStatus, runs: Path) -> dict[str, str]:
     if not submissions or status.is_settled:
         return {}
     try:
-        tasks = slurm.queued([each.job for each in submissions])
+        waiting = slurm.tasks_of_cells(submissions, slurm.queued([each.job for each in submissions]))
     except TrackingError as error:
         console.say(f"warning: {error}")
         return {}
@@ -157,10 +157,8 @@ def _in_queue(status: AblationStatus, runs: Path) -> dict[str, str]:
     for cell in status.cells:
         if cell.owner is not None and cell.owner.task:
             found[cell.asked.fingerprint] = cell.owner.task
-    for each in submissions:
-        words = slurm.describe_queue(each.job, tasks)
-        waiting = [cell for cell in status.cells if cell.state == "missing" and words]
-        found |= {cell.asked.fingerprint: words for cell in waiting if cell.asked.fingerprint in each.fingerprints}
+        elif cell.state == "missing" and (task := waiting.get(cell.asked.fingerprint)) is not None:
+            found[cell.asked.fingerprint] = task.described()
     return found
 
 

@@ -11,7 +11,6 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,14 @@ from typing import NamedTuple
 
 from cifar_lab.errors import Interrupted, TrackingError, UsageError
 from cifar_lab.execution.plan import PlannedCell
+from cifar_lab.store.submission import Submission
 
 SAVING = 120
 """Seconds before a task's time limit at which it saves and is queued again."""
+SHORTEST = SAVING // 60 + 1
+"""Shortest time limit in minutes: one that leaves time to train before a task saves."""
+OWN = ("--array", "-a", "--output", "-o", "--open-mode", "--signal", "--time", "-t", "--requeue", "--no-requeue")
+"""Options of sbatch that a submission sets itself."""
 SLACK, STARTING = 1.5, 600.0
 """Factor on estimated seconds, which may be wrong by as much, and seconds for a start on a busy file system."""
 HOUR = 3600.0
@@ -48,13 +52,18 @@ done
 wait "$$child"; code=$$?
 if [ "$$code" -eq $interrupted ] && [ -n "$$queue_again" ]; then
   scontrol requeue "$${SLURM_ARRAY_JOB_ID}_$${SLURM_ARRAY_TASK_ID}"
-elif [ "$$code" -eq $interrupted ] && [ -n "$$told" ]; then
+elif [ "$$code" -eq 143 ] && [ -n "$$queue_again" ]; then
+  echo "not queued again: its time limit came before its training began; submit again with a longer --time"
+elif [ -n "$$told" ] && { [ "$$code" -eq $interrupted ] || [ "$$code" -eq 143 ]; }; then
   sleep 120 & wait $$!  # Slurm ends a preempted task itself, and queues it again; one that had ended by then is lost
 fi
 exit "$$code"
 """
 )
-"""Script of a task. Slurm signals the shell, which passes the signal on: the program saves, and exits with 130."""
+"""Script of a task. Slurm signals the shell, which passes the signal on: the program saves, and exits with 130.
+
+It exits with 143 where it had not begun to train: queued again for a limit that is too short, it would never end.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,12 +111,17 @@ class QueuedTask(NamedTuple):
     """Slurm's word in lower case: `pending`, `running`, `completing`…"""
     reason: str
 
+    def described(self) -> str:
+        """Return name and state, `17_3: pending (Resources)`."""
+        because = f" ({self.reason})" if self.state == "pending" and self.reason != "None" else ""
+        return f"{self.name}: {self.state}{because}"
+
 
 def parse_minutes(text: str) -> int:
     """Parse a time limit as Slurm reads it: `90` minutes, `1:30:00`, or `1-12` days and hours; rounded up.
 
     Raises:
-        UsageError: the text has another form, or is not positive.
+        UsageError: the text has another form, or is too short to train in.
     """
     match = TIME.fullmatch(text)
     seconds = 0
@@ -120,7 +134,23 @@ def parse_minutes(text: str) -> int:
             seconds = (first or 0) * 60 + (second or 0)
     if seconds <= 0:
         raise UsageError(f"--time reads 90 (minutes), 1:30:00 or 1-12 (days-hours), got '{text}'")
+    if seconds < 60 * SHORTEST:
+        raise UsageError(f"--time {text}: a task saves {SAVING} s before its limit, so {SHORTEST} minutes at least")
     return math.ceil(seconds / 60)
+
+
+def require_further(options: Sequence[str]) -> None:
+    """Check further options of sbatch.
+
+    Raises:
+        UsageError: one does not begin with a dash, or is one that a submission sets itself.
+    """
+    for option in options:
+        name = option.partition("=")[0].split()[0]
+        if not option.startswith("-"):
+            raise UsageError(f"--sbatch takes an option of sbatch, --sbatch=--mem=8G, got '{option}'")
+        if name in OWN or (len(name) > 2 and not name.startswith("--") and name[:2] in OWN):
+            raise UsageError(f"--sbatch={option}: a submission sets {name} itself; there are --time and --max-parallel")
 
 
 def require_slurm() -> None:
@@ -162,15 +192,15 @@ def divide(cells: Sequence[PlannedCell], estimates: Mapping[str, float], options
     return TaskPlan(math.ceil(len(groups) / each), each, minutes)
 
 
-def array_script(command: Sequence[str], folder: Path, name: str, plan: TaskPlan, options: SlurmOptions) -> str:
+def array_script(command: Sequence[str], name: str, plan: TaskPlan, options: SlurmOptions) -> str:
     """Return the batch script of an array job; each task runs `command`, and is queued again at its time limit.
 
-    `folder`: where the logs are written. `name`: of the job.
+    `name`: of the job.
     """
     at_once = f"%{options.max_parallel}" if options.max_parallel else ""
     lines = [
         f"--job-name={name}", f"--array=0-{plan.tasks - 1}{at_once}", f"--time={plan.minutes}",
-        f"--signal=B:USR1@{SAVING}", "--requeue", "--open-mode=append", f"--output={folder}/task-%a.log",
+        f"--signal=B:USR1@{SAVING}", "--requeue", "--open-mode=append",
         *options.lines(is_training=True),
     ]  # fmt: skip
     return TASK.substitute(
@@ -178,12 +208,9 @@ def array_script(command: Sequence[str], folder: Path, name: str, plan: TaskPlan
     )  # fmt: skip
 
 
-def following_script(commands: Sequence[Sequence[str]], folder: Path, name: str, options: SlurmOptions) -> str:
+def following_script(commands: Sequence[Sequence[str]], name: str, options: SlurmOptions) -> str:
     """Return the batch script of a job that runs `commands` one after another, the later ones in any case."""
-    lines = [
-        f"--job-name={name}", f"--time={CONCLUDING}", f"--output={folder}/summary.log",
-        *options.lines(is_training=False),
-    ]  # fmt: skip
+    lines = [f"--job-name={name}", f"--time={CONCLUDING}", *options.lines(is_training=False)]
     return "\n".join(["#!/bin/bash", _settings(lines), *map(shlex.join, commands), ""])
 
 
@@ -191,16 +218,22 @@ def _settings(lines: Sequence[str]) -> str:
     return "\n".join(f"#SBATCH {line}" for line in lines)
 
 
-def submit(script: Path, *, after: str = "") -> str:
-    """Submit a batch script and return the job's number; `after`: job that must have ended, in whatever way.
+def submit(script: Path, log: str, *, after: str = "") -> str:
+    """Submit a batch script and return the job's number.
+
+    Args:
+        script: the batch script.
+        log: name of the file beside it that is written, with Slurm's `%a` for the number of a task.
+        after: job that must have ended, in whatever way.
 
     Raises:
         UsageError: Slurm refuses it; the message is Slurm's.
     """
     depends = [f"--dependency=afterany:{after}"] if after else []
-    answer = _ask(["sbatch", "--parsable", *depends, str(script)])
+    output = str(script.parent).replace("%", "%%")  # an argument: in a script `#` begins a comment, a space an option
+    answer = _ask(["sbatch", "--parsable", f"--output={output}/{log}", *depends, str(script)])
     if answer.returncode:
-        raise UsageError(f"sbatch {script}: {_last_line(answer.stderr)}")
+        raise UsageError(f"sbatch: {_refusal(answer.stderr)}")
     return answer.stdout.strip().partition(";")[0]  # a cluster's name follows where there are several
 
 
@@ -219,19 +252,26 @@ def queued(jobs: Sequence[str]) -> list[QueuedTask]:
         return []
     answer = _ask(["squeue", "--noheader", "--array", f"--jobs={','.join(jobs)}", "--format=%i|%T|%r"])
     if answer.returncode and "Invalid job id" not in answer.stderr:  # one that ended some time ago
-        raise TrackingError(f"squeue: {_last_line(answer.stderr)}")
+        raise TrackingError(f"squeue: {_refusal(answer.stderr)}")
     rows = [line.split("|") for line in answer.stdout.splitlines() if line.count("|") == 2]
     return [QueuedTask(name, state.lower(), reason) for name, state, reason in rows]
 
 
-def describe_queue(job: str, tasks: Sequence[QueuedTask]) -> str:
-    """Return the states of a job's tasks in one line, `17: 2 running, 5 pending (Resources)`; empty if all ended."""
-    own = [task for task in tasks if task.name.partition("_")[0] == job]
-    states = Counter(task.state for task in own)
-    reasons = {task.reason for task in own if task.state == "pending"} - {"None"}
-    words = [f"{count} {state}" + (f" ({', '.join(sorted(reasons))})" if state == "pending" and reasons else "")
-             for state, count in sorted(states.items(), reverse=True)]  # fmt: skip
-    return f"{job}: {', '.join(words)}" if words else ""
+def tasks_of_cells(submissions: Sequence[Submission], tasks: Sequence[QueuedTask]) -> dict[str, QueuedTask]:
+    """Return the task that is to train each cell, by fingerprint; none for cells whose task has ended or is ending.
+
+    In a submission of an older version any task stands for all cells.
+    """
+    found: dict[str, QueuedTask] = {}
+    for task in tasks:
+        job, _, number = task.name.partition("_")
+        if task.state == "completing":
+            continue
+        for each in submissions:
+            if each.job == job:
+                share = each.shares[int(number)] if each.shares and number.isdecimal() else each.fingerprints
+                found |= dict.fromkeys(share, task)
+    return found
 
 
 def _ask(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -241,5 +281,8 @@ def _ask(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         raise TrackingError(f"{command[0]}: {error}") from error
 
 
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason given"])[-1]
+def _refusal(text: str) -> str:
+    """Return what a command of Slurm says, in one line, without its name and its advice to ask for help."""
+    lines = [re.sub(r"^\w+: (?:error: |fatal: )?", "", line.strip()) for line in text.splitlines()]
+    said = [line for line in lines if line and not line.startswith("Try ")]
+    return "; ".join(said) or "no reason given"

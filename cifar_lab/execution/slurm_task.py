@@ -30,6 +30,7 @@ from cifar_lab.store.submission import FILE, Submission, SubmittedRequest, read_
 PROGRAM = (sys.executable, "-m", "cifar_lab")
 TASK_COMMAND = "slurm-task"
 """Hidden command that a task runs."""
+SUMMARY = "summary.log"
 
 
 class SubmittedJob(NamedTuple):
@@ -52,15 +53,14 @@ class TaskOutcome(NamedTuple):
     interrupted: Interrupted | None
 
 
-def awaited(runs: Path) -> set[str]:
-    """Return the fingerprints of the cells of submissions that have not ended.
+def awaited(runs: Path) -> dict[str, slurm.QueuedTask]:
+    """Return the task that is to train each cell of a submission that has not ended, by fingerprint.
 
     Raises:
         TrackingError: Slurm does not answer.
     """
     submissions = list(read_submissions(runs))
-    jobs = {task.name.partition("_")[0] for task in slurm.queued([each.job for each in submissions])}
-    return {fingerprint for each in submissions if each.job in jobs for fingerprint in each.fingerprints}
+    return slurm.tasks_of_cells(submissions, slurm.queued([each.job for each in submissions]))
 
 
 def submit_plan(
@@ -79,6 +79,7 @@ def submit_plan(
     submission = Submission(
         request=request, runs=str(runs), fingerprints=tuple(cell.fingerprint for cell in cells),
         cells_per_task=divided.cells_per_task, tasks=divided.tasks, time=time.time_ns() // 1_000_000,
+        shares=_shares(cells, divided),
     )  # fmt: skip
     name = f"cifar-lab-{plan.ablation.name}"
     array, following = folder / "cells.sbatch", folder / "summary.sbatch"
@@ -86,17 +87,24 @@ def submit_plan(
     with _writing(runs), ExitStack() as undo:
         folder.mkdir(parents=True)
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
-        array.write_text(slurm.array_script([*PROGRAM, TASK_COMMAND, str(folder)], folder, name, divided, options))
-        following.write_text(slurm.following_script(afterwards, folder, f"{name}-summary", options))
+        array.write_text(slurm.array_script([*PROGRAM, TASK_COMMAND, str(folder)], name, divided, options))
+        following.write_text(slurm.following_script(afterwards, f"{name}-summary", options))
         write_stored(folder / FILE, submission)
-        job = slurm.submit(array)
+        job = slurm.submit(array, "task-%a.log")
         undo.callback(slurm.cancel, job)
         write_stored(folder / FILE, submission.model_copy(update={"job": job}))
-        after = slurm.submit(following, after=job)
+        after = slurm.submit(following, SUMMARY, after=job)
         undo.callback(slurm.cancel, after)
         invocation.write(runs)
         undo.pop_all()
     return SubmittedJob(job, divided, folder, len(cells), after)
+
+
+def _shares(cells: Sequence[PlannedCell], divided: slurm.TaskPlan) -> tuple[tuple[str, ...], ...]:
+    """Return the fingerprints of the cells that each task takes first."""
+    groups, each = slurm.families(cells), divided.cells_per_task
+    shares = [groups[start : start + each] for start in range(0, len(groups), each)]
+    return tuple(tuple(cell.fingerprint for group in share for cell in group) for share in shares)
 
 
 def _afterwards(
@@ -171,9 +179,8 @@ def _own_first(cells: Sequence[PlannedCell], submission: Submission) -> list[Pla
     """Return the cells of a submission, those of this task's share first, so that one queued again takes up its own."""
     wanted = set(submission.fingerprints)
     once = {cell.fingerprint: cell for cell in cells if cell.fingerprint in wanted}
-    groups = slurm.families(list(once.values()))
-    task, each = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0")), submission.cells_per_task
-    share = {cell.fingerprint for group in groups[task * each : (task + 1) * each] for cell in group}
+    task = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
+    share = set(submission.shares[task]) if task < len(submission.shares) else set()
     return sorted(once.values(), key=lambda cell: cell.fingerprint not in share)
 
 

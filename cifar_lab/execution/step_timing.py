@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
+from threading import Thread
 from typing import NamedTuple
 
 import torch
@@ -256,6 +259,7 @@ def _how_it_ended(code: int | None) -> TimingError:
 def _answer(questions: Sequence[TimingRequest], channel: Connection) -> None:
     """Answer the questions, in the worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the runner ends this process
+    Thread(target=_end_with_the_runner, daemon=True).start()
     for question in questions:
         try:
             answer: StepTiming | TimingError = _measured(question)
@@ -267,6 +271,14 @@ def _answer(questions: Sequence[TimingRequest], channel: Connection) -> None:
             channel.send(answer)
         except BrokenPipeError:  # the runner was killed, and nobody waits for the answers
             return
+
+
+def _end_with_the_runner() -> None:
+    """End this process once the runner has ended, also in the middle of a step: nobody waits for its answers."""
+    runner = parent_process()
+    if runner is not None:
+        connection.wait([runner.sentinel])
+        os._exit(1)
 
 
 def _in_one_line(error: Exception, question: TimingRequest) -> TimingError:

@@ -49,6 +49,8 @@ class Submission(StoredJson):
     """Number of cells that one task begins; a cell that continues another is not counted."""
     tasks: Whole
     time: Time
+    shares: tuple[tuple[Text, ...], ...] = ()
+    """Cells that each task takes first, with those that wait for them; empty in those of an older version."""
     job: Text = ""
     """Number of the array job; empty until Slurm has taken it."""
 

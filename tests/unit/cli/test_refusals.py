@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,30 @@ def test_ctrl_c_before_a_command_handles_it_has_a_line(
     monkeypatch.setattr("cifar_lab.cli.describe.registry.discover", interrupt)
     assert run(["list"]) == 130
     assert capsys.readouterr().err == "cifar-lab: stopped\n"
+
+
+STOPPED = """
+import os, signal, sys
+from cifar_lab.cli import describe, main
+
+if sys.argv.pop() == "ignored":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+number = int(sys.argv.pop())
+discover = describe.registry.discover
+describe.registry.discover = lambda *given, **named: os.kill(os.getpid(), number) or discover(*given, **named)
+main()
+"""
+"""Program in which `list` gets a signal while it plans."""
+
+
+@pytest.mark.parametrize(
+    ("number", "nohup", "code"),
+    [(signal.SIGTERM, False, 143), (signal.SIGHUP, False, 129), (signal.SIGHUP, True, 0), (signal.SIGINT, False, 130)],
+)
+def test_a_signal_ends_a_command_as_ctrl_c_does(lab: Path, number: int, nohup: bool, code: int) -> None:
+    line = [sys.executable, "-c", STOPPED, "list", str(int(number)), "ignored" if nohup else "default"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=lab)
+    assert (done.returncode, done.stderr) == (code, "cifar-lab: stopped\n" if code else "")
 
 
 @pytest.mark.parametrize("command", ["plan se_ratio --scale smoke", "train --scale smoke", "run-ablation se_ratio -y"])

@@ -22,12 +22,15 @@ from cifar_lab.execution.slurm import (
     SlurmOptions,
     TaskPlan,
     array_script,
-    describe_queue,
     divide,
     families,
     following_script,
     parse_minutes,
+    require_further,
+    submit,
+    tasks_of_cells,
 )
+from cifar_lab.store.submission import Submission, SubmittedRequest
 
 
 def cell(letter: str, *needs: str) -> PlannedCell:
@@ -38,7 +41,7 @@ def cell(letter: str, *needs: str) -> PlannedCell:
 
 @pytest.mark.parametrize(
     ("text", "minutes"),
-    [("90", 90), ("1:30", 2), ("1:30:00", 90), ("2:00:01", 121), ("1-0", 1440), ("1-12", 2160), ("1-12:30", 2190)],
+    [("90", 90), ("3:30", 4), ("1:30:00", 90), ("2:00:01", 121), ("1-0", 1440), ("1-12", 2160), ("1-12:30", 2190)],
 )
 def test_time_limits_read_as_slurms_own(text: str, minutes: int) -> None:
     assert parse_minutes(text) == minutes
@@ -48,6 +51,24 @@ def test_time_limits_read_as_slurms_own(text: str, minutes: int) -> None:
 def test_other_time_limits_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--time reads"):
         parse_minutes(text)
+
+
+@pytest.mark.parametrize("text", ["1", "2", "2:30", "0:02:00"])
+def test_a_time_limit_that_leaves_none_to_train_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=f"--time {text}: a task saves 120 s before its limit, so 3 minutes at least"):
+        parse_minutes(text)
+
+
+@pytest.mark.parametrize(
+    "option", ["--array=0-5", "--output=foo.log", "-ofoo.log", "-t5", "--signal=B:TERM@10", "-a 1"]
+)
+def test_options_that_a_submission_sets_itself_are_refused(option: str) -> None:
+    with pytest.raises(UsageError, match=f"--sbatch={option}: a submission sets -"):
+        require_further([option])
+
+
+def test_other_options_of_sbatch_are_taken() -> None:
+    require_further(["--mem=8G", "-C v100", "--exclude=node7", "--mail-type=END,FAIL", "--open", "--arrays"])
 
 
 def test_stages_that_continue_another_belong_to_its_task() -> None:
@@ -87,13 +108,13 @@ def test_tasks_take_all_cells_within_the_limits_of_an_array(cells: int, each: in
     assert (plan.tasks - 1) * plan.cells_per_task < cells
 
 
-def test_options_of_the_cluster_are_lines_of_the_script(tmp_path: Path) -> None:
+def test_options_of_the_cluster_are_lines_of_the_script() -> None:
     options = SlurmOptions(partition="short", account="lab", gres="gpu:1", max_parallel=4, further=("--mem=8G",))
-    script = array_script(["true"], tmp_path, "study", TaskPlan(9, 1, 75), options)
+    script = array_script(["true"], "study", TaskPlan(9, 1, 75), options)
     for line in ("--partition=short", "--account=lab", "--gres=gpu:1", "--mem=8G", "--array=0-8%4", "--time=75",
                  "--requeue", "--job-name=study"):  # fmt: skip
         assert f"#SBATCH {line}\n" in script
-    after = following_script([["true"]], tmp_path, "study", options)
+    after = following_script([["true"]], "study", options)
     assert "--account=lab" in after
     assert "gres" not in after
 
@@ -116,7 +137,7 @@ def start(tmp_path: Path, *, if_asked: int, after: float = 60, by_itself: int = 
         program.chmod(0o755)
     script = tmp_path / "task.sbatch"
     command = [sys.executable, "-c", CHILD % (if_asked, after, by_itself)]
-    script.write_text(array_script(command, tmp_path, "study", TaskPlan(1, 1, 5), SlurmOptions()))
+    script.write_text(array_script(command, "study", TaskPlan(1, 1, 5), SlurmOptions()))
     environment = {"PATH": f"{tmp_path}:/usr/local/bin:/usr/bin:/bin", "SLURM_ARRAY_JOB_ID": "17",
                    "SLURM_ARRAY_TASK_ID": "3"}  # fmt: skip
     process = subprocess.Popen(["bash", str(script)], env=environment, stdout=subprocess.PIPE, text=True)
@@ -158,12 +179,65 @@ def test_a_cancelled_or_preempted_task_saves_and_leaves_the_queue_to_slurm(tmp_p
     assert asked(tmp_path) == "sleep 120\n"
 
 
-def test_the_states_of_a_jobs_tasks_are_one_line() -> None:
-    tasks = [QueuedTask("17_0", "running", "None"), QueuedTask("17_1", "pending", "Resources"),
-             QueuedTask("17_2", "pending", "Resources"), QueuedTask("18", "pending", "Dependency")]  # fmt: skip
-    assert describe_queue("17", tasks) == "17: 1 running, 2 pending (Resources)"
-    assert describe_queue("18", tasks) == "18: 1 pending (Dependency)"
-    assert describe_queue("19", tasks) == ""
+def test_a_task_whose_limit_comes_before_its_training_says_so_and_is_not_queued_again(tmp_path: Path) -> None:
+    process = start(tmp_path, if_asked=143)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(10) == 143
+    assert asked(tmp_path) == ""
+    assert process.stdout is not None
+    assert "submit again with a longer --time" in process.stdout.read()
+
+
+def test_a_task_that_is_preempted_before_its_training_is_left_to_slurm(tmp_path: Path) -> None:
+    process = start(tmp_path, if_asked=143)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 143
+    assert asked(tmp_path) == "sleep 120\n"
+
+
+def _submission(job: str, *shares: tuple[str, ...], older: bool = False) -> Submission:
+    request = SubmittedRequest(
+        ablation="a", folders=(), scale="smoke", data="synthetic", overrides={}, variants=None, seeds=None,
+        max_params=1, device="cpu", workers="1", cells_per_gpu=None, compile=None, graph=None, retry_failed=False,
+        patience=None,
+    )  # fmt: skip
+    cells = tuple(cell for share in shares for cell in share)
+    return Submission(request=request, runs="/runs", fingerprints=cells, cells_per_task=1, tasks=len(shares), time=1,
+                      shares=() if older else shares, job=job)  # fmt: skip
+
+
+def test_a_cell_waits_for_the_task_whose_share_it_is_in() -> None:
+    tasks = [QueuedTask("17_0", "running", "None"), QueuedTask("17_1", "completing", "None"),
+             QueuedTask("18_1", "pending", "Resources"), QueuedTask("20_0", "pending", "Priority")]  # fmt: skip
+    submissions = [_submission("17", ("a", "b"), ("c",)), _submission("18", ("d",), ("e",)),
+                   _submission("20", ("f",), ("g",), older=True), _submission("21", ("h",))]  # fmt: skip
+    found = {cell: task.described() for cell, task in tasks_of_cells(submissions, tasks).items()}
+    assert found == {
+        "a": "17_0: running", "b": "17_0: running", "e": "18_1: pending (Resources)",
+        "f": "20_0: pending (Priority)", "g": "20_0: pending (Priority)",
+    }  # fmt: skip
+
+
+def test_a_refusal_of_sbatch_names_the_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "sbatch: unrecognized option '--memm=8G'\nTry \"sbatch --help\" for more information"
+    (tmp_path / "sbatch").write_text(f"#!/bin/bash\ncat >&2 <<'END'\n{said}\nEND\nexit 1\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(UsageError, match=r"^sbatch: unrecognized option '--memm=8G'$"):
+        submit(tmp_path / "cells.sbatch", "task-%a.log")
+
+
+def test_logs_are_beside_the_script_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "my runs#1 50%a"
+    folder.mkdir()
+    (tmp_path / "sbatch").write_text(f'#!/bin/bash\nprintf "%s\\n" "$@" > "{tmp_path}/given"\necho 17\n')
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert submit(folder / "cells.sbatch", "task-%a.log", after="16") == "17"
+    assert (tmp_path / "given").read_text().splitlines() == [
+        "--parsable", f"--output={tmp_path}/my runs#1 50%%a/task-%a.log", "--dependency=afterany:16",
+        f"{folder}/cells.sbatch",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("refuses", [1, 2], ids=["the array", "the job after it"])

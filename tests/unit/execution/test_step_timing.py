@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 
+import psutil
 import pytest
 import torch
 
@@ -103,6 +106,33 @@ def test_a_worker_whose_runner_was_killed_ends_without_a_traceback(monkeypatch: 
     question = TimingRequest(recipe=Recipe(), execution=CPU)
     step_timing._answer([question, question], send)
     assert measured == [question]
+
+
+RUNNER = """
+import multiprocessing, os, sys, time
+from cifar_lab.execution import step_timing
+
+def never(question):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
+step_timing._measured = never
+context = multiprocessing.get_context("fork")
+receive, send = context.Pipe(duplex=False)
+context.Process(target=step_timing._answer, args=([None], send)).start()
+time.sleep(60)
+"""
+"""Program whose worker answers a question for a minute."""
+
+
+@pytest.mark.slow
+def test_a_worker_ends_in_the_middle_of_a_step_once_its_runner_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", RUNNER], stdout=subprocess.PIPE, text=True) as runner:
+        assert runner.stdout is not None
+        worker = psutil.Process(int(runner.stdout.readline()))
+        assert worker.is_running()
+        runner.kill()
+        worker.wait(timeout=20)
 
 
 def test_one_slow_step_decides_nothing() -> None:
