@@ -15,6 +15,7 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
+from cifar_lab import openmp
 from cifar_lab.cli import std_streams
 from cifar_lab.errors import CifarLabError, OutOfSpace
 from cifar_lab.object_store import with_addresses
@@ -23,6 +24,7 @@ from cifar_lab.redaction import redacted
 
 # pydantic would read the metadata of every installed package to find plugins, which are not used.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+openmp.spin_briefly()
 SHARED_MEMORY = Path("/dev/shm")
 LIMITS = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
 TOO_MUCH = (RecursionError, MemoryError, OverflowError)

@@ -274,7 +274,7 @@ MaybeInvocation = Annotated[
     typer.Option(
         "--invocation",
         metavar="ID",
-        help="Select an earlier invocation by the id in its header.",
+        help="Select the setting of an earlier invocation, by the id in its header.",
         autocompletion=completion.invocations,
     ),
 ]

@@ -16,6 +16,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from types import ModuleType
 from typing import Any
 
+from cifar_lab import openmp
 from cifar_lab.errors import UsageError
 
 PRELOADED = ("cifar_lab.execution.worker", "cifar_lab.execution.worker_process", "torch._dynamo")
@@ -80,6 +81,7 @@ def start_fork_server(modules: Sequence[str] = PRELOADED) -> ForkServerContext:
     `modules` is replaced: no process of it may be running.
     """
     os.environ.update({name: value for name, value in (ALLOCATOR | CUDA).items() if name not in os.environ})
+    openmp.spin_briefly()
     _move_out_of_a_long_folder()
     context = _Context()
     server: Any = forkserver._forkserver
