@@ -3,7 +3,8 @@
     python benchmarks/busy_processor.py --rounds 3
 
 Each measurement is a process of its own, as the variables are read when torch is loaded. Beside it: nothing, or as many
-busy processes as there are cores, each of a session of its own as those of other users. Forward and backward passes of two blocks on 128 images of noise.
+busy processes as there are cores, each of a session of its own as those of other users. Forward and backward passes of
+two blocks on 128 images of noise.
 """
 
 from __future__ import annotations
