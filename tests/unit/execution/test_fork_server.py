@@ -46,7 +46,8 @@ def test_it_stays_where_cells_are_missing_and_ends_where_none_is(
 
 def test_it_is_ended_where_what_was_typed_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "pictures").mkdir()  # is there, and has none: that takes the modules which are loaded meanwhile
+    (tmp_path / "pictures" / "train" / "cat").mkdir(parents=True)
+    (tmp_path / "pictures" / "train" / "cat" / "1.png").touch()  # to see that it is none takes modules loaded meanwhile
     server: Any = forkserver._forkserver  # type: ignore[attr-defined]
     fork_server.start_fork_server()
     pid = server._forkserver_pid
