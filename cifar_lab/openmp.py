@@ -1,4 +1,4 @@
-"""How long OpenMP's threads wait for each other in a loop before they sleep."""
+"""Duration for which OpenMP's threads wait for each other in a loop before they sleep."""
 
 from __future__ import annotations
 

@@ -120,8 +120,8 @@ STOPPED = """
 import os, signal, sys
 from cifar_lab.cli import describe, main
 
-if sys.argv.pop() == "ignored":
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv.pop() == "ignored" else signal.SIG_DFL)
 number = int(sys.argv.pop())
 discover = describe.registry.discover
 describe.registry.discover = lambda *given, **named: os.kill(os.getpid(), number) or discover(*given, **named)
