@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 VARIABLE, SPIN = "GOMP_SPINCOUNT", "10000"
-"""By default GNU's OpenMP turns 300,000 times, which takes longer than a step of a small network.
+"""Turns of the loop; 300,000 by default (manual of GNU libgomp).
 
-Beside other programs that keeps the thread that is waited for from its core: steps take several times as long
-(`benchmarks/busy_processor.py`).
+Beside other programs these keep the thread that is waited for from its core, and a step takes twice as long as with
+this number (`benchmarks/busy_processor.py`).
 """
 
 

@@ -123,7 +123,7 @@ def submit_ablation(
     Raises:
         UsageError: the runs are on an object store, which --engine slurm cannot use, or an argument is invalid.
     """
-    from cifar_lab.execution.slurm_task import awaited, submit_plan
+    from cifar_lab.execution.slurm_task import SUMMARY, awaited, submit_plan
     from cifar_lab.store.mirror import mirror_of
 
     if (mirror := mirror_of(options.runs)) is not None:
@@ -152,7 +152,7 @@ def submit_ablation(
                 "at most; you can log off")  # fmt: skip
     elsewhere = "" if options.runs == o.DEFAULT_RUNS.resolve() else f" --runs {options.runs}"
     console.say(f"progress: cifar-lab status {ablation.name}{elsewhere} · stop: scancel {done.job}")
-    console.say(f"afterwards job {done.following} writes {done.folder / 'summary.log'} and report.html beside it")
+    console.say(f"afterwards job {done.following} writes {done.folder / SUMMARY} and report.html beside it")
     return CommandOutcome(0, {**tree, "job": done.job, "tasks": done.plan.tasks, "minutes": done.plan.minutes,
                               "following_job": done.following, "folder": str(done.folder)})  # fmt: skip
 

@@ -70,10 +70,12 @@ def require_source(source: str) -> None:
     Raises:
         DataError: it is not, or has none.
     """
-    if source not in NAMES and not is_address(source) and _target(source) is None and _existing(source).is_dir():
+    if source in NAMES or is_address(source) or _target(source) is not None:
+        return
+    if (path := _existing(source)).is_dir():
         from cifar_lab.data.sources import require_layout
 
-        require_layout(_existing(source))
+        require_layout(path)
 
 
 def absolute(source: str) -> str:

@@ -38,7 +38,7 @@ class _Read(NamedTuple):
 
 def key(path: Path) -> str:
     """Return the SHA-256, 64 hex digits, of the path and of its files' names, sizes and times."""
-    with _named(path):
+    with naming_source(path):
         if path.is_dir():
             tree = file_tree.folder_files(path)
             state = [f"{name} {tree.state(name)}" for name in layouts.detect_layout(tree).files]
@@ -54,7 +54,7 @@ def require_layout(folder: Path) -> None:
     Raises:
         DataError: they are not.
     """
-    with _named(folder):
+    with naming_source(folder):
         layouts.detect_layout(file_tree.folder_files(folder))
 
 
@@ -69,7 +69,7 @@ def read_source(
     Raises:
         DataError: not a data set of square images in classes, or damaged.
     """
-    with _named(path):
+    with naming_source(path):
         name = path.name if path.is_dir() else title(path.name)
         read = _read(path, lambda what, folder: say(f"decoding {what} of {name}{folder and f' in {folder}'}, once"))
         validation.check_classes(read.classes, read.arrays.train_labels.tolist(), read.arrays.test_labels.tolist())
@@ -89,7 +89,7 @@ def read_source(
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def naming_source(path: Path) -> Iterator[None]:
     """Prefix errors raised inside with the folder or file."""
     try:
         yield

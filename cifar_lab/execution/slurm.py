@@ -146,7 +146,7 @@ def require_further(options: Sequence[str]) -> None:
         UsageError: one does not begin with a dash, or is one that a submission sets itself.
     """
     for option in options:
-        name = option.partition("=")[0].split()[0]
+        name = re.split(r"[=\s]", option)[0]
         if not option.startswith("-"):
             raise UsageError(f"--sbatch takes an option of sbatch, --sbatch=--mem=8G, got '{option}'")
         if name in OWN or (len(name) > 2 and not name.startswith("--") and name[:2] in OWN):

@@ -82,9 +82,8 @@ def read_images(path: str | Path, fit: Fit = Fit()) -> InputImages:  # noqa: B00
     try:
         if not place.exists():
             raise DataError("no such file or folder")
-        with warnings.catch_warnings(action="ignore"):  # Pillow's, on palettes and large photos, which are handled
-            found = _read(place, fit)
-            return replace(found, notes=tuple(dict.fromkeys(fit.notes + found.notes)))
+        found = _read(place, fit)
+        return replace(found, notes=tuple(dict.fromkeys(fit.notes + found.notes)))
     except DataError as error:
         raise DataError(f"input {shown(path)}: {error}") from error
     except OSError as error:
@@ -119,9 +118,9 @@ def _read(path: Path, fit: Fit) -> InputImages:
         with file_tree.opened(path) as tree:
             return _of_npz(tree, path, fit) if _is_npz(tree) else _of_tree(tree, path, fit)
     if path.suffix.lower() in decoding.EXTENSIONS:
-        with path.open("rb") as file:
-            image = _decode(path.name, file.read(decoding.LARGEST_PHOTO + 1), fit)
-        return InputImages(images=image[None], ids=(path.stem,), has_own_ids=True, source=path.name)
+        with file_tree.opened(path.parent) as tree:
+            image = decode_pictures(tree, [path.name], fit)
+        return InputImages(images=image, ids=(path.stem,), has_own_ids=True, source=path.name)
     if start.startswith(PICKLE_STARTS):
         return _of_pickle(path, fit)
     raise DataError(f"it starts with {start[:4]!r}; expected {ACCEPTED}")
@@ -244,8 +243,9 @@ def decode_pictures(tree: FileTree, names: Sequence[str], fit: Fit) -> Images:
         DataError: a file is no image, or of another size and not to be resized.
     """
     images = np.empty((len(names), fit.side, fit.side, 3), np.uint8)
-    for at, name in enumerate(names):
-        images[at] = _decode(name, tree.read(name, decoding.LARGEST_PHOTO), fit)
+    with warnings.catch_warnings(action="ignore"):  # Pillow's, on palettes and large photos, which are handled
+        for at, name in enumerate(names):
+            images[at] = _decode(name, tree.read(name, decoding.LARGEST_PHOTO), fit)
     return images
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from cifar_lab.data import NAMES, load
 from cifar_lab.data.dataset import Dataset, Images, Labels
-from cifar_lab.data.messages import shown, title
+from cifar_lab.data.messages import title
 from cifar_lab.data.progress import silent
 from cifar_lab.errors import DataError, UsageError
 from cifar_lab.inference.run_names import ChosenRun, ChosenRuns, require_same_classes, require_same_side
@@ -107,12 +107,11 @@ def _test_set(
     path = Path(data).expanduser()
     if data in NAMES or not path.exists():
         return None
+    from cifar_lab.data.sources import naming_source
     from cifar_lab.inference.test_set import read_test_set
 
-    try:
+    with naming_source(path):
         found = read_test_set(path, classes, require_same_side(chosen))
-    except DataError as error:
-        raise DataError(f"data {shown(data)}: {error}") from error
     if found is None:
         return None
     for note in found.notes:

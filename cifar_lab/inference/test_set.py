@@ -26,10 +26,9 @@ LABELS = "labels.npy"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestSet:
+class LabelledTestSet:
     """Labelled images."""
 
-    __test__ = False  # pytest collects what begins with Test
     images: Images
     """(N, side, side, 3) uint8."""
     labels: Labels
@@ -37,7 +36,7 @@ class TestSet:
     notes: tuple[str, ...] = ()
 
 
-def read_test_set(path: Path, classes: Sequence[str], side: int) -> TestSet | None:
+def read_test_set(path: Path, classes: Sequence[str], side: int) -> LabelledTestSet | None:
     """Return the test set at `path`, or None where there is none of these forms.
 
     - a folder, zip or tar of <class>/*, or of test/<class>/* without train/, with classes among `classes`
@@ -93,13 +92,13 @@ def _nested(tree: FileTree) -> Iterator[str]:
         folder += f"{inner}/"
 
 
-def _of_folders(tree: FileTree, folder: str, classes: Sequence[str], side: int) -> TestSet:
+def _of_folders(tree: FileTree, folder: str, classes: Sequence[str], side: int) -> LabelledTestSet:
     names, notes = picture_names(tree, folder.rstrip("/"))
     of = [name.removeprefix(folder).split("/") for name in names]
     if stray := [name for name, parts in zip(names, of, strict=True) if len(parts) != 2]:
         raise DataError(f"{shown(stray[0])} is not in the folder of a class")
     labels = np.array([classes.index(parts[0]) for parts in of], dtype=np.int64)
-    return TestSet(images=decode_pictures(tree, names, Fit(side)), labels=labels, notes=notes)
+    return LabelledTestSet(images=decode_pictures(tree, names, Fit(side)), labels=labels, notes=notes)
 
 
 def _labels_beside(path: Path) -> str:
@@ -111,7 +110,7 @@ def _labels_beside(path: Path) -> str:
     raise DataError(f"no labels beside it; expected {' or '.join((*swapped, LABELS))} in its folder")
 
 
-def _of_arrays(tree: FileTree, of_images: str, of_labels: str, classes: Sequence[str], side: int) -> TestSet:
+def _of_arrays(tree: FileTree, of_images: str, of_labels: str, classes: Sequence[str], side: int) -> LabelledTestSet:
     images = images_of_array(read_array(tree, of_images), of_images, Fit(side)).images
     labels = labels_of_array(of_labels, read_array(tree, of_labels))
     if len(images) != len(labels):
@@ -120,4 +119,4 @@ def _of_arrays(tree: FileTree, of_images: str, of_labels: str, classes: Sequence
         )
     if (largest := int(labels.max())) >= len(classes):
         raise DataError(f"{shown(of_labels)} has the label {largest}; the runs know {len(classes)} classes")
-    return TestSet(images=images, labels=labels)
+    return LabelledTestSet(images=images, labels=labels)

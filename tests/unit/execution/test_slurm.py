@@ -67,6 +67,12 @@ def test_options_that_a_submission_sets_itself_are_refused(option: str) -> None:
         require_further([option])
 
 
+@pytest.mark.parametrize("option", ["mem=8G", "=foo", " --mem=8G"])
+def test_what_is_no_option_of_sbatch_is_refused(option: str) -> None:
+    with pytest.raises(UsageError, match=f"--sbatch takes an option of sbatch, --sbatch=--mem=8G, got '{option}'"):
+        require_further([option])
+
+
 def test_other_options_of_sbatch_are_taken() -> None:
     require_further(["--mem=8G", "-C v100", "--exclude=node7", "--mail-type=END,FAIL", "--open", "--arrays"])
 
