@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from cifar_lab import process_settings
+
 VARIABLE, SPIN = "GOMP_SPINCOUNT", "10000"
 """Turns of the loop; 300,000 by default (manual of GNU libgomp).
 
@@ -15,4 +17,4 @@ this number (`benchmarks/busy_processor.py`).
 def spin_briefly() -> None:
     """Shorten the wait of processes that load torch from now on, unless the user has chosen one."""
     if not {VARIABLE, "OMP_WAIT_POLICY"} & os.environ.keys():
-        os.environ[VARIABLE] = SPIN
+        process_settings.set_variables({VARIABLE: SPIN})

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cifar_lab import process_settings
 from cifar_lab.ablation.ablation import Ablation, find_baseline, single_recipe
 from cifar_lab.api.argument_checks import (
     Folder,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from cifar_lab.report.notification import Notification
 
 
+@process_settings.restored()
 def plan(
     ablation: str | Ablation, *, scale: str = "writeup", seeds: Iterable[int] | None = None, data: str | None = None,
     runs: Folder | None = None, overrides: Mapping[str, Any] | None = None, variants: Iterable[str] | None = None,
@@ -212,7 +214,7 @@ def _notifying(
     from cifar_lab.mlflow_sync.user_fields import naming_experiments
     from cifar_lab.report.notification import notifying
 
-    with notifying(tell) as message:
+    with notifying(tell) as message, process_settings.restored():
         if urls := notification_urls(notify):
             message.request(urls, subject, "notify")
         with naming_experiments(prefix, "experiment_prefix"):

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing as mp
 import os
 import platform
 import shutil
 import signal
-import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from multiprocessing import forkserver, util
-from multiprocessing.context import ForkServerContext, ForkServerProcess
-from types import ModuleType
+from multiprocessing import forkserver, popen_forkserver, reduction, spawn, util
+from multiprocessing.context import ForkServerContext, ForkServerProcess, set_spawning_popen
 from typing import Any
 
-from cifar_lab import openmp
+from cifar_lab import openmp, process_settings
 from cifar_lab.errors import UsageError
 
 PRELOADED = ("cifar_lab.execution.worker", "cifar_lab.execution.worker_process", "torch._dynamo")
@@ -55,19 +55,38 @@ CUDA = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 """Makes torch query the driver for CUDA: initialising CUDA here would break it for every process forked later."""
 
 
-class _Process(ForkServerProcess):
-    """Process that does not run the program of this one again, as multiprocessing does to unpickle what it defines.
+SERVER: Any = forkserver.ForkServer()
+"""The server of this package: that of multiprocessing belongs to the program that calls this one."""
+
+
+class _Popen(popen_forkserver.Popen):
+    """Start of a process by `SERVER`, without running the program of this one again as multiprocessing does.
 
     What is sent to workers is defined in this package; a script that calls it needs no `if __name__ == "__main__":`.
     """
 
-    def start(self) -> None:
-        program = sys.modules["__main__"]
-        sys.modules["__main__"] = ModuleType("__main__")
+    def _launch(self, process_obj: Any) -> None:
+        prepared = spawn.get_preparation_data(process_obj.name)
+        message = io.BytesIO()
+        set_spawning_popen(self)
         try:
-            super().start()
+            reduction.dump({name: prepared[name] for name in prepared if not name.startswith("init_main_")}, message)
+            reduction.dump(process_obj, message)
         finally:
-            sys.modules["__main__"] = program
+            set_spawning_popen(None)
+        self.sentinel, channel = SERVER.connect_to_new_process(self._fds)  # type: ignore[attr-defined]
+        # The process sees by the end of this second descriptor that its parent is gone.
+        held = os.dup(channel), self.sentinel
+        self.finalizer = util.Finalize(self, util.close_fds, held)  # type: ignore[attr-defined]
+        with os.fdopen(channel, "wb") as stream:
+            stream.write(message.getbuffer())
+        self.pid = forkserver.read_signed(self.sentinel)
+
+
+class _Process(ForkServerProcess):
+    @staticmethod
+    def _Popen(process_obj: Any) -> _Popen:  # noqa: N802 (multiprocessing's name)
+        return _Popen(process_obj)
 
 
 class _Context(ForkServerContext):
@@ -80,18 +99,19 @@ def start_fork_server(modules: Sequence[str] = PRELOADED) -> ForkServerContext:
     Started before torch is imported, it loads torch in parallel with this process. A server that was started with fewer
     `modules` is replaced: no process of it may be running.
     """
-    os.environ.update({name: value for name, value in (ALLOCATOR | CUDA).items() if name not in os.environ})
+    process_settings.set_default_variables(ALLOCATOR | CUDA)
     openmp.spin_briefly()
     _move_out_of_a_long_folder()
     context = _Context()
-    server: Any = forkserver._forkserver
-    if server._forkserver_pid is None or not set(modules) <= set(server._preload_modules):
+    if SERVER._forkserver_pid is None or not set(modules) <= set(SERVER._preload_modules):
         stop()
-        context.set_forkserver_preload(list(modules))
-    # The server ignores signals sent to the whole process group: without it the ends of workers go unnoticed.
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+        SERVER.set_forkserver_preload(list(modules))
+    # The server ignores signals sent to the whole process group: without it the ends of workers go unnoticed. Only the
+    # main thread may change handlers; a server that is started in another one has the usual ones.
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS if is_main}
     try:
-        forkserver.ensure_running()
+        SERVER.ensure_running()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -128,10 +148,9 @@ def wait(modules: Sequence[str] = PRELOADED) -> None:
 
 def stop() -> None:
     """Stop the server, if there is one, even while it loads: it keeps this process's output streams open."""
-    server: Any = forkserver._forkserver
-    if server._forkserver_pid is not None:
-        os.kill(server._forkserver_pid, signal.SIGKILL)
-        server._stop()
+    if SERVER._forkserver_pid is not None:
+        os.kill(SERVER._forkserver_pid, signal.SIGKILL)
+        SERVER._stop()
 
 
 def _nothing() -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from cifar_lab import process_settings
 from cifar_lab.errors import UsageError
 from cifar_lab.execution.settings import Node, usable_cores
 from cifar_lab.text import many, printable
@@ -80,7 +81,7 @@ def connected(address: str | None, say: Callable[[str], None]) -> Iterator[tuple
     with ExitStack() as stack:
         own = "" if wanted else stack.enter_context(_own_cluster())
         if own:  # a cluster that Ray starts for one machine asks for its user's token; Ray reads this as it is loaded
-            os.environ.setdefault(AUTHENTICATION, "token")
+            process_settings.set_default_variables({AUTHENTICATION: "token"})
         import ray
 
         stack.callback(ray.shutdown)

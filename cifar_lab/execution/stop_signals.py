@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ def stop_signals(on_first: Callable[[], None], on_again: Callable[[], None]) -> 
     """Have SIGINT, SIGTERM and SIGHUP call `on_first` once, and each later one `on_again`.
 
     Yields a function that returns the number of signals received. SIGHUP stays ignored under `nohup`. KeyboardInterrupt
-    is never raised.
+    is never raised. In another thread than the main one, which alone receives signals, nothing is called.
     """
     received, last = 0, 0.0
 
@@ -46,7 +47,8 @@ def stop_signals(on_first: Callable[[], None], on_again: Callable[[], None]) -> 
         received, last = received + 1, now
         (on_first if received == 1 else on_again)()
 
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    receives = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in SIGNALS if receives}
     before = {number: old for number, old in before.items() if number == signal.SIGINT or old is not signal.SIG_IGN}
     for number in before:
         signal.signal(number, handle)

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from cifar_lab import process_settings
 from cifar_lab.mlflow_sync import connection, server_errors, ui_view
 from cifar_lab.mlflow_sync.run_fields import DatasetPart, MetricPoint, RunFields
 from cifar_lab.mlflow_sync.server_errors import ArtifactsRefused, StoreUnavailable
@@ -101,19 +102,17 @@ class MLflowStore:
             StoreUnavailable: another process keeps a SQLite store locked.
             StoreRefuses: the store is unusable.
         """
-        for name, value in connection.ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        process_settings.set_default_variables(connection.ENVIRONMENT)
         connection.spare_this_machine_proxies(uri)
         try:
             from mlflow.tracking import MlflowClient
 
-            for name, level in CHATTER.items():
-                logging.getLogger(name).setLevel(level)
+            process_settings.set_log_levels(CHATTER)
             path = sqlite_path(uri)
             if path is not None:
                 connection.make_sqlite(path, MlflowClient)
             address, credentials = without_credentials(uri)
-            os.environ.update(credentials)
+            process_settings.set_variables(credentials)
         except Exception as error:
             raise server_errors.translated(error, uri) from error
         return cls(uri, lambda: MlflowClient(address))

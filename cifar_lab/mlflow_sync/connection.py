@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from cifar_lab import process_settings
 from cifar_lab.mlflow_sync import server_errors
 from cifar_lab.mlflow_sync.uri import sqlite_uri, without_credentials
 
@@ -60,7 +61,7 @@ def probe(uri: str) -> None:
     elif scheme.split("+")[0] in {"postgresql", "mysql", "mssql"}:
         import sqlalchemy
 
-        os.environ.setdefault("PGCONNECT_TIMEOUT", str(ASKING))
+        process_settings.set_default_variables({"PGCONNECT_TIMEOUT": str(ASKING)})
         engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
         engine.connect().close()
 
@@ -102,7 +103,8 @@ def spare_this_machine_proxies(uri: str) -> None:
     if host in {"127.0.0.1", "localhost", "::1"}:
         named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
         if host not in named.split(","):
-            os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, [named, host]))
+            both = ",".join(filter(None, [named, host]))
+            process_settings.set_variables({"no_proxy": both, "NO_PROXY": both})
 
 
 def make_sqlite(path: Path, client: Any) -> None:

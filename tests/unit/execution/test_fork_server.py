@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -37,22 +35,20 @@ def test_it_stays_where_cells_are_missing_and_ends_where_none_is(
     is_needed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fork_server, "PRELOADED", LIGHT)
-    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
     with warm_up(trains=True) as settle:
-        assert server._forkserver_pid is not None
+        assert fork_server.SERVER._forkserver_pid is not None
         settle(is_needed)
-    assert (server._forkserver_pid is not None) == is_needed
+    assert (fork_server.SERVER._forkserver_pid is not None) == is_needed
 
 
 def test_it_is_ended_where_what_was_typed_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pictures" / "train" / "cat").mkdir(parents=True)
     (tmp_path / "pictures" / "train" / "cat" / "1.png").touch()  # to see that it is none takes modules loaded meanwhile
-    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
     fork_server.start_fork_server()
-    pid = server._forkserver_pid
+    pid = fork_server.SERVER._forkserver_pid
     assert run(["run-ablation", "se_ratio", "--scale", "smoke", "--data", "pictures"]) == 2
-    assert server._forkserver_pid is None
+    assert fork_server.SERVER._forkserver_pid is None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     fork_server.stop()  # and once more is none too many
@@ -74,10 +70,9 @@ def test_its_processes_have_torch() -> None:
 
 def test_it_is_there_when_it_was_waited_for() -> None:
     fork_server.wait(LIGHT)
-    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
-    pid = server._forkserver_pid
+    pid = fork_server.SERVER._forkserver_pid
     fork_server.start_fork_server(LIGHT)
-    assert server._forkserver_pid == pid, "one server is enough"
+    assert fork_server.SERVER._forkserver_pid == pid, "one server is enough"
 
 
 def test_older_allocators_are_told_no_more_than_they_take() -> None:
@@ -110,13 +105,12 @@ def test_who_trains_has_it_load_what_cells_need_and_who_plans_what_timing_needs(
 
 
 def test_one_that_loaded_less_is_replaced_by_who_needs_more_and_not_the_other_way_round() -> None:
-    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
     fork_server.wait(LIGHT[:1])
-    small = server._forkserver_pid
+    small = fork_server.SERVER._forkserver_pid
     fork_server.wait(LIGHT)
-    large = server._forkserver_pid
+    large = fork_server.SERVER._forkserver_pid
     fork_server.wait(LIGHT[:1])
-    assert small != large == server._forkserver_pid
+    assert small != large == fork_server.SERVER._forkserver_pid
 
 
 def test_its_socket_fits_where_the_folder_for_temporary_files_has_a_long_path(tmp_path: Path) -> None:
@@ -152,3 +146,54 @@ def test_torch_asks_the_driver_whether_there_is_cuda(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("PYTORCH_NVML_BASED_CUDA_CHECK", raising=False)
     fork_server.start_fork_server()
     assert os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] == "1"
+
+
+USERS_PROGRAM = """
+import multiprocessing as mp, os, sys, threading, time
+from concurrent.futures import ProcessPoolExecutor
+
+def nap():
+    time.sleep(60)
+
+if __name__ == "__main__":
+    os.environ["KMP_AFFINITY"] = "none"
+    before = dict(os.environ)
+    context = mp.get_context("forkserver")
+    running = context.Process(target=nap, daemon=True)
+    running.start()
+    pool = ProcessPoolExecutor(1, mp_context=context)
+    assert pool.submit(os.getpid).result()
+    import cifar_lab
+    done = []
+    def study():
+        plan = cifar_lab.plan("se_ratio", scale="smoke", seeds=[0], say=None)
+        done.append(len(plan.to_frame()))
+        os.environ["OF_THE_USER"] = "1"
+    if "thread" in sys.argv:
+        worker = threading.Thread(target=study)
+        worker.start()
+        worker.join()
+    else:
+        study()
+    assert done and done[0] > 1
+    assert pool.submit(os.getpid).result()
+    assert running.is_alive()
+    for process in (running, context.Process(target=nap, daemon=True)):
+        if process.pid is None:
+            process.start()
+        process.terminate()
+        process.join(30)
+        assert process.exitcode == -15, process.exitcode
+    assert dict(os.environ) == {**before, "OF_THE_USER": "1"}
+    print("untouched")
+"""
+
+
+@pytest.mark.parametrize("where", [pytest.param("main", marks=pytest.mark.slow), "thread"])
+def test_processes_and_variables_of_the_program_that_calls_stay_as_they_are(where: str, tmp_path: Path) -> None:
+    """Its own fork server, the handlers of its processes' signals, and the variables that its commands inherit."""
+    (tmp_path / "program.py").write_text(USERS_PROGRAM)
+    done = subprocess.run(
+        [sys.executable, "program.py", where], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "untouched\n", done.stderr
