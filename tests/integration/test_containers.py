@@ -126,7 +126,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Project]:
 
 @pytest.fixture(scope="module")
 def trained(project: _Project) -> str:
-    """What the ablation printed, two cells of a tiny network."""
+    """Output of an ablation with two cells of a tiny network."""
     return project.lab("ablation", *ABLATION, *TINY)
 
 
@@ -163,7 +163,7 @@ def test_the_server_asks_for_a_password(project: _Project) -> None:
 
 
 def test_services_are_confined(project: _Project) -> None:
-    """Each as a user of its own without capabilities, on a root that cannot be written."""
+    """No service is root, has a capability, or can write outside its volumes."""
     for service in ("postgres", "s3", "mlflow"):
         assert project.inside(service, "id -u").stdout.strip() != "0", service
         assert set(project.inside(service, "grep Cap /proc/1/status").stdout.split()[1::2]) == {"0" * 16}, service

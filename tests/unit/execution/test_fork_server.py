@@ -191,7 +191,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("where", [pytest.param("main", marks=pytest.mark.slow), "thread"])
 def test_processes_and_variables_of_the_program_that_calls_stay_as_they_are(where: str, tmp_path: Path) -> None:
-    """Its own fork server, the handlers of its processes' signals, and the variables that its commands inherit."""
+    """The caller's fork server runs on, its processes obey signals, and its commands inherit no variable of ours."""
     (tmp_path / "program.py").write_text(USERS_PROGRAM)
     done = subprocess.run(
         [sys.executable, "program.py", where], cwd=tmp_path, capture_output=True, text=True, check=False
