@@ -122,13 +122,16 @@ def submit_ablation(
 
     Raises:
         UsageError: the runs are on an object store, which --engine slurm cannot use, or an argument is invalid.
+        TrackingError: the runs folder cannot be written, or the MLflow store not be used.
     """
     from cifar_lab.execution.slurm_task import SUMMARY, awaited, submit_plan
+    from cifar_lab.mlflow_sync.uri import require_places
     from cifar_lab.store.mirror import mirror_of
 
     if (mirror := mirror_of(options.runs)) is not None:
         raise UsageError(f"--runs {mirror.address}: --engine slurm needs a folder that all nodes share")
     plan = _resolve(ablation, options, cluster)
+    require_places(options.runs, offline=options.offline)
     taken = awaited(options.runs)
     cells = plan.to_train(retry_failed=options.retry_failed)
     if others := [cell for cell in cells if cell.fingerprint in taken]:

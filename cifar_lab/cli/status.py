@@ -58,14 +58,14 @@ def status(
         if name is None:
             return [entry.summary() for entry in found]
         shown = found[0].as_dict()
-        queue = _in_queue(found[0], runs.resolve())
+        queue = _in_queue(found, runs.resolve())
         shown["cells"] = [{**cell, "queue": queue.get(cell["fingerprint"])} for cell in shown["cells"]]
         return shown
 
     def show(found: list[AblationStatus]) -> list[RenderableType]:
         if name is None:
             return [_all(found, runs.resolve())]
-        return _one(found[0], _in_queue(found[0], runs.resolve()))
+        return _one(found[0], _in_queue(found, runs.resolve()))
 
     if watched:
         return watch.watch(look_again, tree if as_json else None, show)
@@ -132,34 +132,37 @@ def _settings(
 def _all(found: list[AblationStatus], runs: Path) -> RenderableType:
     if not found:
         return Text(f"nothing has been run in {with_addresses(str(runs))}")
+    queue = _in_queue(found, runs)
     rows = []
     for entry in found:
         latest, counts = entry.setting.latest, watch.counts(entry)
+        if queued := sum(cell.asked.fingerprint in queue for cell in entry.cells):
+            counts = f"{counts}, {queued} with Slurm"
         rows.append((latest.ablation, entry.setting.title(), len(entry.cells), counts, _minute(latest.time)))
     return console.table("", ("ablation", "setting", "cells", "of these", "asked for"), rows, right=("cells",),
                          whole=("ablation", "asked for"))  # fmt: skip
 
 
-def _in_queue(status: AblationStatus, runs: Path) -> dict[str, str]:
+def _in_queue(found: list[AblationStatus], runs: Path) -> dict[str, str]:
     """Return the state in Slurm's queue of each unfinished cell that was submitted, by fingerprint."""
     from cifar_lab.execution import slurm
     from cifar_lab.store.submission import read_submissions
 
     submissions = list(read_submissions(runs))
-    if not submissions or status.is_settled:
+    if not submissions or all(status.is_settled for status in found):
         return {}
     try:
         waiting = slurm.tasks_of_cells(submissions, slurm.queued([each.job for each in submissions]))
     except TrackingError as error:
         console.say(f"warning: {error}")
         return {}
-    found: dict[str, str] = {}
-    for cell in status.cells:
+    queue: dict[str, str] = {}
+    for cell in (cell for status in found for cell in status.cells):
         if cell.owner is not None and cell.owner.task:
-            found[cell.asked.fingerprint] = cell.owner.task
+            queue[cell.asked.fingerprint] = cell.owner.task
         elif cell.state == "missing" and (task := waiting.get(cell.asked.fingerprint)) is not None:
-            found[cell.asked.fingerprint] = task.described()
-    return found
+            queue[cell.asked.fingerprint] = task.described()
+    return queue
 
 
 def _one(status: AblationStatus, queue: Mapping[str, str]) -> list[RenderableType]:

@@ -101,6 +101,7 @@ def test_a_task_queued_again_and_one_cancelled_lose_no_epoch(data: tuple[str, ..
     tasks = {cell["queue"]: cell["fingerprint"] for cell in status(there)}
     again, cancelled = f"{first['job']}_0", f"{first['job']}_1"
     assert set(tasks) == {again, cancelled}
+    assert "2 with Slurm" in " ".join(lab(there, "status").split())
     subprocess.run(["scancel", "--signal=USR1", "--batch", again], check=True)  # as before its time limit
     subprocess.run(["scancel", cancelled], check=True)
     until(lambda: all(cell["state"] == "missing" for cell in status(there)), "both stop")

@@ -267,3 +267,15 @@ def test_what_slurm_refuses_leaves_no_job_no_note_and_no_folder(
     assert "Invalid account" in capfd.readouterr().err
     assert [path for path in runs.rglob("*") if path.is_file()] == []
     assert (asked_for.read_text() if asked_for.exists() else "") == ("17\n" if refuses == 2 else "")
+
+
+def test_runs_that_cannot_be_written_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("sbatch", "squeue"):
+        (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/local/bin:/usr/bin:/bin")
+    words = ["run-ablation", "se_ratio", "--scale", "smoke", "--seeds", "0", "--engine", "slurm", "--time", "5"]
+    assert run([*words, "--runs", "/dev/full"]) == 2
+    assert "--runs /dev/full: cannot be written" in capfd.readouterr().err
