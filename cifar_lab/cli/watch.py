@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 
 from cifar_lab.cli import console
+from cifar_lab.terminal import is_terminal
 from cifar_lab.text import many
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def watch(
     with suppress(KeyboardInterrupt):
         if tree is not None:
             _print_trees(look, tree)
-        elif console.out.is_terminal:
+        elif is_terminal(console.out.file):
             _redraw(look, show)
         else:
             _print_changes(look)

@@ -13,7 +13,7 @@ import pytest
 from packaging.version import Version
 
 HOUSE = Path(__file__).parents[2]
-EVERYWHERE = {"errors", "extension", "object_store", "openmp", "out_of_space", "redaction", "text"}
+EVERYWHERE = {"errors", "extension", "object_store", "openmp", "out_of_space", "redaction", "terminal", "text"}
 """Modules that every package may import."""
 ORDER = (
     "config", "ablation", "models", "data", "store", "train", "results", "execution", "inspect", "report",
