@@ -24,7 +24,9 @@ from cifar_lab.report.notebook import (
 from cifar_lab.report.summary import claim_counts, comparison_headline
 from cifar_lab.results.comparison import Comparison
 from cifar_lab.results.verify import JudgedClaim
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import RecordedCommand
+from cifar_lab.store.stopped_cell import standing
 from cifar_lab.text import duration
 
 if TYPE_CHECKING:
@@ -133,8 +135,10 @@ class RunResult:
         """Reason for an early end, the hours that were given; the same call goes on from there. Empty for none."""
         self.fingerprints: dict[str, str] = {cell.name: cell.fingerprint for cell in done.plan.cells}
         """Fingerprint of each cell by variant and seed, `r16/s0`, for `cifar_lab.load_cell`."""
-        self.undone: dict[str, str] = {cell.name: cell.state for cell in done.undone}
-        """State of each cell that has no result: failed, damaged, or running elsewhere."""
+        self.undone: dict[str, str] = {
+            cell.name: standing(CellRecord(runs / cell.fingerprint), cell.state) for cell in done.undone
+        }
+        """State of each cell that has no result: failed, damaged, running elsewhere, or stopped after some epoch."""
         self.runs = runs
 
     def to_frame(self) -> DataFrame:

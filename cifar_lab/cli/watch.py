@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 
 from cifar_lab.cli import console
+from cifar_lab.store.stopped_cell import count_states
 from cifar_lab.terminal import is_terminal
 from cifar_lab.text import many
 
@@ -59,8 +60,7 @@ def total(status: AblationStatus) -> str:
 def counts(status: AblationStatus) -> str:
     """Return `12 finished, 2 running, 3 missing (1 stopped)`; a stopped one goes on from its checkpoint."""
     stopped = sum(cell.resumes for cell in status.cells if cell.state == "missing")
-    words = {"missing": f" ({stopped} stopped)" if stopped else ""}
-    return ", ".join(f"{count} {state}{words.get(state, '')}" for state, count in status.counts().items() if count)
+    return count_states(status.counts(), stopped)
 
 
 def _redraw(look: Look, show: Callable[[list[AblationStatus]], list[RenderableType]]) -> None:

@@ -123,3 +123,15 @@ def test_a_cell_that_ends_says_how_long_the_others_take(
 def test_without_estimates_no_time_is_left() -> None:
     shown = Display(NAMES, is_search=True)
     assert shown._progress() == "0 of 2"
+
+
+def test_a_cell_that_goes_on_from_a_checkpoint_says_so_on_a_terminal_too(
+    tmp_path: Path, said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, epochs = job(tmp_path), Recipe().train.epochs
+    for is_terminal in (True, False):
+        monkeypatch.setattr(display, "is_terminal", lambda _, shown=is_terminal: shown)
+        shown = Display(NAMES)
+        shown.started(one)
+        shown.progress(one, 3, 1, 100)
+        assert said() == [f"off/s0: resumed at epoch 3 of {epochs}"]
