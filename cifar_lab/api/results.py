@@ -110,9 +110,12 @@ class ComparisonResult(Comparison):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.ablation}: {comparison_headline(self)}>"
 
-    def plot(self) -> Figure:
-        """Draw the differences in points, or the accuracies where nothing is compared, with seeds and intervals."""
-        return comparison_figure(self)
+    def plot(self, *, figsize: tuple[float, float] | None = None) -> Figure:
+        """Draw the differences in points, or the accuracies where nothing is compared, with seeds and intervals.
+
+        `figsize`: width and height in inches, `(3.3, 1.6)` for a column of a paper; None: as the rows need it.
+        """
+        return comparison_figure(self, figsize)
 
     def _repr_html_(self) -> str:
         return comparison_html(self)
@@ -145,9 +148,9 @@ class RunResult:
         """Return the comparison as a pandas data frame, a row for each variant."""
         return self.comparison.to_frame()
 
-    def plot(self) -> Figure:
+    def plot(self, *, figsize: tuple[float, float] | None = None) -> Figure:
         """Draw the comparison (`ComparisonResult.plot`)."""
-        return self.comparison.plot()
+        return self.comparison.plot(figsize=figsize)
 
     def counts(self) -> dict[str, int]:
         """Return the numbers of cells by what was done, by their names in the JSON of `run-ablation`."""

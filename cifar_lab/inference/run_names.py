@@ -78,7 +78,7 @@ class ChosenRuns:
         """
         names = list(self.variants())
         if control is not None and control not in names:
-            raise UsageError(f"--control {control}: no such variant among the runs{nearest(control, names)}")
+            raise UsageError(f"control {control}: no such variant among the runs{nearest(control, names)}")
         return control or self.control or names[0]
 
 

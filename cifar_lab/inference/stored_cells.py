@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -29,11 +29,13 @@ FINGERPRINT = 64
 Part = Literal["test", "val", "train"]
 PARTS: tuple[Part, ...] = get_args(Part)
 """Parts of the data that logits are kept of."""
+EPOCHS = 10
+"""Number of epochs that a notebook shows of a cell."""
 SHORT = 12
 """Digits of a fingerprint that are shown."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class StoredCell(Tabular):
     """One cell of a runs folder. Its `to_frame` is the curve: one row for each epoch."""
 
@@ -58,7 +60,7 @@ class StoredCell(Tabular):
     """Side in pixels of the images that it was trained on."""
     damage: str | None = None
     """File and rule that a damaged record breaks, in one line; None for a sound one."""
-    folder: Path = field(repr=False)
+    folder: Path
 
     @cached_property
     def curve(self) -> dict[str, list[tuple[int, float]]]:
@@ -142,6 +144,10 @@ class StoredCell(Tabular):
         epochs = sorted({epoch for points in self.curve.values() for epoch, _ in points})
         values = {metric: dict(points) for metric, points in self.curve.items()}
         return [{"epoch": epoch, **{name: of.get(epoch) for name, of in values.items()}} for epoch in epochs]
+
+    def shown(self) -> list[dict[str, Any]]:
+        """Return the last epochs with their metrics."""
+        return self.records()[-EPOCHS:]
 
     def caption(self) -> str:
         """Return names, state and test accuracy in one line."""
