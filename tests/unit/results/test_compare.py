@@ -230,8 +230,8 @@ def test_other_settings_that_match_are_listed_once_each(runs: Any) -> None:
     runs.study(recipe="c")
     others = compare(runs.folder, "se_ratio").others
     assert others == (
-        f"invocation {first} (--scale small --data cifar10 train.epochs=3)",
-        f"invocation {again} (--scale smoke --data synthetic)",
+        f"--invocation {first} (--scale small --data cifar10 train.epochs=3)",
+        f"--invocation {again} (--scale smoke --data synthetic)",
     )
     assert compare(runs.folder, "se_ratio", scale="smoke").others == ()
 
@@ -254,7 +254,7 @@ def test_a_setting_without_overrides_is_chosen_by_the_id_of_any_of_its_invocatio
 def test_a_setting_that_only_its_baseline_tells_from_a_later_one_is_chosen_by_id(runs: Any) -> None:
     first = runs.study(r16=(0.1,), r4=(0.1,), baseline="old/1")
     runs.study(r16=(0.2,), r4=(0.2,), recipe="b", baseline="new/1")
-    assert f"invocation {first} (--scale small --data cifar10)" in compare(runs.folder, "se_ratio").others
+    assert f"--invocation {first} (--scale small --data cifar10)" in compare(runs.folder, "se_ratio").others
     assert rows(compare(runs.folder, "se_ratio", invocation=first))["r16"].mean == 0.1
 
 
