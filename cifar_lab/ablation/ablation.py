@@ -220,6 +220,13 @@ class Ablation(Declaration):
         name, diff = self.based_on
         return f"{name} with {format_overrides(diff)}" if diff else name
 
+    def __repr__(self) -> str:
+        names = [f"{each.name} (control)" if each.name == self.control else each.name for each in self.variants]
+        varied = ", ".join(self.factors) or "nothing"
+        return f"<Ablation {self.name or 'without a name'}: varies {varied}; variants {', '.join(names)}>"
+
+    __str__ = __repr__
+
     def variant(self, name: str) -> Variant:
         """Return the variant of this name.
 

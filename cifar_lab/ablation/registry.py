@@ -148,7 +148,8 @@ def discover(*user_folders: Path) -> Registry:
     """
     for folder in user_folders:
         if not folder.is_dir():
-            raise RegistryError(f"no such folder: {folder} (--ablations or CIFAR_LAB_ABLATIONS)")
+            given = "--ablations, in Python folder=, or CIFAR_LAB_ABLATIONS"
+            raise RegistryError(f"no such folder: {folder} ({given})")
     points = sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
     found = [_package(point) for point in points]
     packages = [source for source in found if isinstance(source, AblationSource)]

@@ -177,7 +177,7 @@ def predict(
 
     chosen = choose_runs(records_folder(runs), run_words(run), scale=scale, invocation=invocation)
     if not ensemble:
-        require_one(chosen)
+        require_one(chosen, "ensemble=True averages them, or name one")
     return predict_images(chosen, open_images(images, chosen, resize=resize), device=device, tta=tta)
 
 

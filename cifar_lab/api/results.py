@@ -24,7 +24,9 @@ from cifar_lab.report.notebook import (
 from cifar_lab.report.summary import claim_counts, comparison_headline
 from cifar_lab.results.comparison import Comparison
 from cifar_lab.results.verify import JudgedClaim
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import RecordedCommand
+from cifar_lab.store.stopped_cell import standing
 from cifar_lab.text import duration
 
 if TYPE_CHECKING:
@@ -108,9 +110,12 @@ class ComparisonResult(Comparison):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.ablation}: {comparison_headline(self)}>"
 
-    def plot(self) -> Figure:
-        """Draw the differences in points, or the accuracies where nothing is compared, with seeds and intervals."""
-        return comparison_figure(self)
+    def plot(self, *, figsize: tuple[float, float] | None = None) -> Figure:
+        """Draw the differences in points, or the accuracies where nothing is compared, with seeds and intervals.
+
+        `figsize`: width and height in inches, `(3.3, 1.6)` for a column of a paper; None: as the rows need it.
+        """
+        return comparison_figure(self, figsize)
 
     def _repr_html_(self) -> str:
         return comparison_html(self)
@@ -133,17 +138,19 @@ class RunResult:
         """Reason for an early end, the hours that were given; the same call goes on from there. Empty for none."""
         self.fingerprints: dict[str, str] = {cell.name: cell.fingerprint for cell in done.plan.cells}
         """Fingerprint of each cell by variant and seed, `r16/s0`, for `cifar_lab.load_cell`."""
-        self.undone: dict[str, str] = {cell.name: cell.state for cell in done.undone}
-        """State of each cell that has no result: failed, damaged, or running elsewhere."""
+        self.undone: dict[str, str] = {
+            cell.name: standing(CellRecord(runs / cell.fingerprint), cell.state) for cell in done.undone
+        }
+        """State of each cell that has no result: failed, damaged, running elsewhere, or stopped after some epoch."""
         self.runs = runs
 
     def to_frame(self) -> DataFrame:
         """Return the comparison as a pandas data frame, a row for each variant."""
         return self.comparison.to_frame()
 
-    def plot(self) -> Figure:
+    def plot(self, *, figsize: tuple[float, float] | None = None) -> Figure:
         """Draw the comparison (`ComparisonResult.plot`)."""
-        return self.comparison.plot()
+        return self.comparison.plot(figsize=figsize)
 
     def counts(self) -> dict[str, int]:
         """Return the numbers of cells by what was done, by their names in the JSON of `run-ablation`."""

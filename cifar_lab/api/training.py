@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -24,6 +25,7 @@ from cifar_lab.api.argument_checks import (
     warning_of_name,
 )
 from cifar_lab.config.recipe import Recipe
+from cifar_lab.config.recipe_file import read_recipe
 from cifar_lab.errors import OutOfSpace, TimeOver, UsageError
 from cifar_lab.models.cost import BUDGET
 from cifar_lab.object_store import is_address
@@ -138,7 +140,7 @@ def run(
 
 
 def train_recipe(
-    recipe: str | Recipe | None = None, *, parent: str | None = None, scale: str | None = None,
+    recipe: Folder | Recipe | None = None, *, parent: str | None = None, scale: str | None = None,
     seeds: Iterable[int] | None = None, data: str | None = None, runs: Folder | None = None,
     overrides: Mapping[str, Any] | None = None, device: str = "auto", max_params: int = BUDGET, offline: bool = False,
     compile: bool | None = None, graph: bool | None = None, log_model: Literal["all", "best", "none"] | None = None,
@@ -149,7 +151,8 @@ def train_recipe(
     """Train one recipe, a baseline's, your own or that of a finished cell; log it to MLflow, and return the result.
 
     Args:
-        recipe: `efficient` (None), `resnet18`, `fast`, or a `Recipe`.
+        recipe: `efficient` (None), `resnet18`, `fast`, a `Recipe`, or the path of one's JSON file, `best.json`, as
+            `sweep-best -o` writes it.
         parent: fingerprint (first digits) of a finished cell, whose recipe and last weights are gone on with, instead
             of `recipe` and `scale`; `data` and seed are its own unless given.
         scale: as in `run`; None: `writeup`.
@@ -181,21 +184,24 @@ def train_recipe(
 
 
 def _start(
-    recipe: str | Recipe | None, parent: str | None, scale: str | None, runs: Path, overrides: Mapping[str, Any]
+    recipe: Folder | Recipe | None, parent: str | None, scale: str | None, runs: Path, overrides: Mapping[str, Any]
 ) -> tuple[str, Recipe, str | None, int]:
     """Return the name of what is trained, its recipe, source of data (None: the default) and seed.
 
     Raises:
-        UsageError: there is no such baseline, or a parent is given together with a recipe or a scale.
+        UsageError: there is no such baseline or file, or a parent is given together with a recipe or a scale.
         TrackingError: there is no such parent.
     """
     if parent is None:
         if isinstance(recipe, Recipe):
             return "recipe", recipe, None, 0
         name = recipe if recipe is not None else "efficient"
+        if isinstance(name, os.PathLike) or (isinstance(name, str) and name.lower().endswith(".json")):
+            return "recipe", read_recipe(Path(name)), None, 0
         if not isinstance(name, str):
             made = "; `overrides` changes fields of one" if isinstance(name, Mapping) else ""
-            raise UsageError(f"recipe is the name of a baseline or a Recipe, got {type(name).__name__}{made}")
+            wanted = "the name of a baseline, the path of a JSON file or a Recipe"
+            raise UsageError(f"recipe is {wanted}, got {type(name).__name__}{made}")
         return name, find_baseline(name), None, 0
     if recipe is not None or scale is not None:
         clash = "recipe" if recipe is not None else "scale"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated
@@ -14,13 +13,10 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.cli.console import say
 from cifar_lab.config import scale
 from cifar_lab.config.overrides import parse_number, parse_overrides
-from cifar_lab.config.recipe import Recipe, leaves
 from cifar_lab.errors import UsageError
 from cifar_lab.execution.request import RequestArguments
 from cifar_lab.store.ablation_lookup import find_known
 
-LARGEST_RECIPE = 2**20
-"""Maximum bytes of a file: a recipe takes about two thousand."""
 RecipeFile = Annotated[
     Path | None, typer.Option("--recipe", metavar="FILE", help="Recipe as JSON, as `sweep-best -o` writes it.")
 ]
@@ -99,33 +95,3 @@ def require_fingerprint(prefix: str) -> None:
     """
     if not re.fullmatch("[0-9a-fA-F]{1,64}", prefix):
         raise UsageError(f"a fingerprint has up to 64 of the digits 0-9 and a-f, got '{prefix}'")
-
-
-# Recipe files
-
-
-def read_recipe(file: Path) -> Recipe:
-    """Read a recipe from a JSON file, as `sweep-best -o` writes it; missing fields have their defaults.
-
-    The file may be UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
-
-    Raises:
-        UsageError: it is unreadable, larger than `LARGEST_RECIPE`, or not a JSON object.
-        RecipeError: it contains an invalid path or value.
-    """
-    try:
-        with file.open("rb") as opened:
-            text = opened.read(LARGEST_RECIPE + 1)
-        if len(text) > LARGEST_RECIPE:
-            raise UsageError(f"--recipe {file}: larger than {LARGEST_RECIPE // 2**20} MiB, which no recipe is")
-        tree = json.loads(text)
-        if not isinstance(tree, dict):
-            raise UsageError(f"--recipe {file}: a JSON object is wanted, as `sweep-best -o` writes it")
-        fields = dict(leaves(tree))
-    except RecursionError:
-        raise UsageError(f"--recipe {file}: brackets nested too deep for a recipe") from None
-    except OSError as error:
-        raise UsageError(f"--recipe {file}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise UsageError(f"--recipe {file}: not JSON, as `sweep-best -o` writes it ({error})") from error
-    return Recipe().override(fields)

@@ -14,6 +14,7 @@ from cifar_lab.cli import console
 from cifar_lab.config.overrides import as_words
 from cifar_lab.errors import UsageError
 from cifar_lab.execution.request import Request, remaining_seconds
+from cifar_lab.terminal import is_terminal
 from cifar_lab.text import many
 
 ASK_ABOVE = 3600.0
@@ -28,7 +29,7 @@ def confirm(question: str, what: str, yes: bool, hint: str = "") -> None:
     """
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not is_terminal(sys.stdin):
         raise UsageError(f"{what} needs -y where there is no terminal to ask. {hint}".rstrip(". "))
     console.say(f"{what}. {hint}".rstrip())
     if not typer.confirm(question, err=True):

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from cifar_lab.cli.std_streams import steady
 from cifar_lab.object_store import with_addresses
+from cifar_lab.terminal import is_terminal
 from cifar_lab.text import duration as duration
 from cifar_lab.text import printable
 
@@ -36,7 +37,7 @@ def show(line: str, style: str = "") -> None:
 
 def show_wrapped(line: str, style: str = "") -> None:
     """Print one line of results, wrapped at words where a terminal shows it; whole elsewhere."""
-    out.print(line, style=style, markup=False, soft_wrap=not out.is_terminal)
+    out.print(line, style=style, markup=False, soft_wrap=not is_terminal(out.file))
 
 
 def print_json(tree: object) -> None:

@@ -4,57 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from rich.live import Live
 from rich.table import Table
 
 from cifar_lab.cli import console
 from cifar_lab.execution.engine import UNFINISHED
+from cifar_lab.execution.running_cell import RunningCell, accuracy, beginning, begun_anew, is_resumed
 from cifar_lab.execution.worker import CellJob
-from cifar_lab.store.journal import JournalPoint, JournalReader, read_events
-from cifar_lab.store.journal_events import DamagedEvent, ResumeEvent, StartEvent
+from cifar_lab.terminal import is_terminal
 from cifar_lab.text import many
-
-
-@dataclass
-class _Running:
-    """One cell that is being trained now."""
-
-    reader: JournalReader
-    epochs: int
-    began: float = field(default_factory=time.monotonic)
-    done: float = 0.0
-    """Epochs done, including the fraction of the current one."""
-    done_at_start: float | None = None
-    last: JournalPoint | None = None
-
-    @property
-    def is_ours(self) -> bool:
-        """Tell whether it has taken a step here: until then another runner may turn out to have it."""
-        return self.done_at_start is not None
-
-    @property
-    def share(self) -> float:
-        """Part of its training that is done."""
-        return self.done / self.epochs
-
-    @property
-    def share_at_start(self) -> float:
-        """Part of its training that was done when this attempt began."""
-        return (self.done_at_start or 0.0) / self.epochs
-
-    def seconds_left(self) -> float | None:
-        """Return how long the rest will take at the pace so far; None before there is one."""
-        gained = self.done - (self.done_at_start or 0.0)
-        if not self.is_ours or gained <= 0:
-            return None
-        return (time.monotonic() - self.began) / gained * (self.epochs - self.done)
-
-    def left(self) -> str:
-        """Return the time that the rest will take at the pace so far."""
-        seconds = self.seconds_left()
-        return "" if seconds is None else console.duration(seconds)
 
 
 class _Work:
@@ -78,7 +37,7 @@ class _Work:
         """Count a cell as done."""
         self._gained += self._open.pop(fingerprint, 0.0) * (1 - share_at_start)
 
-    def seconds_left(self, running: Mapping[str, _Running]) -> float | None:
+    def seconds_left(self, running: Mapping[str, RunningCell]) -> float | None:
         """Return how long the rest will take: by the estimates at first, then at the pace so far; None if unknown."""
         if not self._open:
             return None
@@ -109,13 +68,14 @@ class Display:
         self._work = _Work(wanted, workers)
         self._metric = "val/acc" if is_search else "test/acc"
         self._names, self._least = names, total
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, RunningCell] = {}
         self._ended = 0
         self._waiting = 0
+        self._is_live = is_terminal(console.err.file)
         self._live = Live(console=console.err, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Display:
-        if console.err.is_terminal:
+        if self._is_live:
             self._live.start()
         return self
 
@@ -123,20 +83,16 @@ class Display:
         self._live.stop()
 
     def started(self, job: CellJob) -> None:
-        cell = _Running(JournalReader(job.record.folder), job.recipe.train.epochs)
-        cell.reader.events()  # events of an earlier attempt are not shown again
-        self._running[job.fingerprint] = cell
+        self._running[job.fingerprint] = RunningCell.of(job)
 
     def progress(self, job: CellJob, epoch: int, step: int, steps: int) -> None:
         cell = self._running[job.fingerprint]
-        for line in _begun_anew(job) if not cell.is_ours else ():
-            console.say(f"{self._names[job.fingerprint]}: {line}")
-        cell.done = epoch - 1 + step / steps
         if not cell.is_ours:
-            if not console.err.is_terminal:
-                console.say(f"{self._names[job.fingerprint]}: {_begins(job, epoch, step)}")
-            cell.done_at_start, cell.began = cell.done, time.monotonic()
+            shown = [beginning(job, epoch, step)] if is_resumed(epoch, step) or not self._is_live else []
+            for line in [*begun_anew(job), *shown]:
+                console.say(f"{self._names[job.fingerprint]}: {line}")
             self._work.begin()
+        cell.advance(epoch, step, steps)
         self._news(job, cell)
 
     def ended(self, job: CellJob, error: str | None) -> None:
@@ -179,17 +135,16 @@ class Display:
         self._running.pop(job.fingerprint, None)
 
     def tick(self, waiting: int) -> None:
-        if waiting and not self._running and not console.err.is_terminal and waiting != self._waiting:
+        if waiting and not self._running and not self._is_live and waiting != self._waiting:
             console.say(f"{waiting} {'cell waits' if waiting == 1 else 'cells wait'} for another runner")
         self._waiting = waiting if not self._running else 0
-        if console.err.is_terminal:
+        if self._is_live:
             self._live.update(self._table(waiting))
 
-    def _news(self, job: CellJob, cell: _Running) -> None:
-        for point in cell.reader.written():
-            cell.last = point
-            if not console.err.is_terminal:
-                words = f"epoch {point.epoch}/{job.recipe.train.epochs}, {_accuracy(point)}"
+    def _news(self, job: CellJob, cell: RunningCell) -> None:
+        for point in cell.news():
+            if not self._is_live:
+                words = f"epoch {point.epoch}/{job.recipe.train.epochs}, {accuracy(point)}"
                 speed = f"{point.values['images_per_second']:,.0f} images/s"
                 console.say(f"{self._names[job.fingerprint]}: {words}, {speed}")
 
@@ -201,7 +156,7 @@ class Display:
                 (
                     self._names[fingerprint],
                     f"{cell.done:.2f}" if cell.is_ours else "begins",
-                    _accuracy(point) if point else "",
+                    accuracy(point) if point else "",
                     f"{point.values['images_per_second']:,.0f}" if point else "",
                     cell.left(),
                 )
@@ -210,30 +165,3 @@ class Display:
         title += f", {waiting} wait" if waiting else ""
         columns = ("cell", "epoch", "accuracy", "images/s", "left")
         return console.table(title, columns, rows, right=("epoch", "images/s"))
-
-
-def _begins(job: CellJob, epoch: int, step: int) -> str:
-    """Describe how a cell begins, after its first `step` here: from scratch, or from a checkpoint."""
-    epochs = job.recipe.train.epochs
-    if (epoch, step) == (1, 1):
-        return f"training, {many(epochs, 'epoch')}"
-    return f"resumed at epoch {epoch} of {epochs}"
-
-
-def _begun_anew(job: CellJob) -> list[str]:
-    """Describe the damaged files that the current attempt set aside before it began, one per line."""
-    damaged: list[str] = []
-    lines: list[str] = []
-    for event in read_events(job.record.folder):
-        if isinstance(event, DamagedEvent):
-            kept = f", kept as {event.kept}" if event.kept else ""
-            damaged.append(f"{event.file} was damaged ({event.why}){kept}: the cell begins anew")
-        else:
-            lines, damaged = (damaged if isinstance(event, StartEvent) else lines), []
-            lines = [] if isinstance(event, ResumeEvent) and event.epoch + event.step else lines
-    return lines
-
-
-def _accuracy(point: JournalPoint) -> str:
-    name = "val" if "val/acc" in point.values else "test"
-    return f"{name} {100 * point.values[f'{name}/acc']:.2f} %"

@@ -15,6 +15,7 @@ from cifar_lab.cli import completion, console, tracking_options
 from cifar_lab.cli import options as o
 from cifar_lab.errors import TrackingError, UsageError, nearest
 from cifar_lab.redaction import redacted
+from cifar_lab.terminal import is_terminal
 from cifar_lab.text import many, printable
 
 if TYPE_CHECKING:
@@ -149,6 +150,6 @@ def _point_to(address: str, shown: list[ExperimentView], *, as_json: bool, no_op
 
 def _has_desktop() -> bool:
     """Tell whether the user is at a terminal of a machine that can show a browser."""
-    if not sys.stdout.isatty():
+    if not is_terminal(sys.stdout):
         return False
     return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -14,6 +14,7 @@ from cifar_lab.cli import console
 from cifar_lab.config.overrides import as_typed
 from cifar_lab.config.recipe import LARGEST, Recipe
 from cifar_lab.extension import Registered
+from cifar_lab.terminal import is_terminal
 
 NAME = "recipe"
 """The word that `describe` takes in place of an ablation's name."""
@@ -37,7 +38,7 @@ def print_fields(*, as_json: bool) -> None:
         return
     headings = ("path", "default", "range", "meaning")
     rows = [(field.path, field.default, field.range, field.line) for field in found]
-    if not console.out.is_terminal:  # one line each, for grep
+    if not is_terminal(console.out.file):  # one line each, for grep
         widths = [max(map(len, column)) for column in zip(headings[:3], *(row[:3] for row in rows), strict=True)]
         for *cells, last in (headings, *rows):
             print("  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), last]))

@@ -12,13 +12,14 @@ from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import BASELINES, Ablation, find_baseline, single_recipe
 from cifar_lab.cli import arguments, completion, console, slurm, tracking_options
 from cifar_lab.cli import options as o
-from cifar_lab.cli.arguments import RecipeFile, read_recipe
+from cifar_lab.cli.arguments import RecipeFile
 from cifar_lab.cli.compare import print_comparison
 from cifar_lab.cli.engine import LOCAL, SLURM, EngineName, RayAddress, StayingEngineName, engine_nodes, require_engine
 from cifar_lab.cli.notify import Notify, add_line, request_notification
 from cifar_lab.cli.training import CommandOutcome, RunOptions, option_words, print_outcome, run_one
 from cifar_lab.cli.until_decided import DropRule, MaxSeeds, UntilDecided, most_seeds, with_looks
 from cifar_lab.config.overrides import parse_overrides
+from cifar_lab.config.recipe_file import read_recipe
 from cifar_lab.errors import UsageError
 from cifar_lab.execution import request
 from cifar_lab.execution.request import RequestArguments

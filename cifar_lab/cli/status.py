@@ -212,6 +212,7 @@ def _row(cell: CellProgress) -> list[str | Text]:
 def _notes(cell: CellProgress, ablation: str) -> Iterator[str]:
     """Yield details that do not fit into the table."""
     from cifar_lab.store.cell_record import advice_on_damage
+    from cifar_lab.store.stopped_cell import stopped_after
 
     if cell.owner is not None:
         yield f"trained by {cell.owner.host}, process {cell.owner.pid}"
@@ -228,7 +229,7 @@ def _notes(cell: CellProgress, ablation: str) -> Iterator[str]:
     if cell.state == "damaged":
         yield f"{cell.error}; {advice_on_damage(cell.asked.fingerprint)}"
     if cell.resumes and cell.state == "missing":
-        yield f"stopped after epoch {cell.epoch}, from where it goes on"
+        yield f"{stopped_after(cell.epoch, cell.epochs)}, from where it goes on"
 
 
 def _failure_lines(

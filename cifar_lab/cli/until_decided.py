@@ -12,6 +12,7 @@ import typer
 from cifar_lab.cli import console
 from cifar_lab.cli.confirm import confirm
 from cifar_lab.errors import UsageError
+from cifar_lab.terminal import is_terminal
 
 if TYPE_CHECKING:
     from cifar_lab.cli.training import CommandOutcome
@@ -90,7 +91,7 @@ def run_looks(
     before = stopping_rule.find_setting(plan, runs)
     rule = stopping_rule.make_rule(plan, most, before)
     said = f"looks after {', '.join(map(str, rule.looks))} seeds, {most} at most; this rule is fixed once it is begun"
-    if stopping_rule.has_rule(before) or yes or not sys.stdin.isatty():
+    if stopping_rule.has_rule(before) or yes or not is_terminal(sys.stdin):
         console.say(said)
     else:
         confirm("Begin?", said, yes)

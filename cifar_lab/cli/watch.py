@@ -13,6 +13,8 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 
 from cifar_lab.cli import console
+from cifar_lab.store.stopped_cell import count_states
+from cifar_lab.terminal import is_terminal
 from cifar_lab.text import many
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def watch(
     with suppress(KeyboardInterrupt):
         if tree is not None:
             _print_trees(look, tree)
-        elif console.out.is_terminal:
+        elif is_terminal(console.out.file):
             _redraw(look, show)
         else:
             _print_changes(look)
@@ -58,8 +60,7 @@ def total(status: AblationStatus) -> str:
 def counts(status: AblationStatus) -> str:
     """Return `12 finished, 2 running, 3 missing (1 stopped)`; a stopped one goes on from its checkpoint."""
     stopped = sum(cell.resumes for cell in status.cells if cell.state == "missing")
-    words = {"missing": f" ({stopped} stopped)" if stopped else ""}
-    return ", ".join(f"{count} {state}{words.get(state, '')}" for state, count in status.counts().items() if count)
+    return count_states(status.counts(), stopped)
 
 
 def _redraw(look: Look, show: Callable[[list[AblationStatus]], list[RenderableType]]) -> None:

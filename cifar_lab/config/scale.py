@@ -75,7 +75,7 @@ def find_scale(name: str) -> Scale:
     if not slash:
         return SCALES[base]
     if not (share.isascii() and share.isdecimal() and len(share) <= MOST_DIGITS and int(share) >= 2):
-        raise UsageError(f"--scale {name}: a share of the epochs reads {base}/5, a whole number from 2 up")
+        raise UsageError(f"scale {name}: a share of the epochs reads {base}/5, a whole number from 2 up")
     return replace(SCALES[base], name=f"{base}/{int(share)}", epochs=SCALES[base].epochs / int(share))
 
 
@@ -96,13 +96,13 @@ def require_distinct(
     for name, recipe in recipes.items():
         key = json.dumps([recipe.built(), (parents or {}).get(name)], sort_keys=True)
         if key in made:
-            alike = f"variants '{made[key]}' and '{name}' build the same network and recipe at --scale {scale.name}"
+            alike = f"variants '{made[key]}' and '{name}' build the same network and recipe at scale {scale.name}"
             if overridden:
                 raise UsageError(
                     f"{alike}: {format_overrides(overridden)} sets what the ablation varies, for every variant; leave "
                     "this override out"
                 )
-            raise UsageError(f"{alike} with these overrides; leave one out with --variants, or choose others")
+            raise UsageError(f"{alike} with these overrides; leave one of the variants out, or choose others")
         made[key] = name
 
 

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from cifar_lab.terminal import is_terminal
+
 EVERY = 15.0
 """Seconds between two lines if standard error is not a terminal."""
 
@@ -29,7 +31,7 @@ def reported(title: str, start: int, total: int, say: Callable[[str], None]) -> 
     if say is silent:
         yield lambda _: None
         return
-    if sys.stderr.isatty():
+    if is_terminal(sys.stderr):
         with _bar(title, start, total) as advance:
             yield advance
         return

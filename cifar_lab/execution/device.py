@@ -46,13 +46,13 @@ def find_device(name: str) -> Device:
     numbered = CUDA_INDEX.fullmatch(name)
     kind = "cuda" if numbered else name
     if not is_there(kind):
-        raise UsageError(f"--device {name}: this machine has none that torch can use; --device auto uses what it has")
+        raise UsageError(f"device {name}: this machine has none that torch can use; device auto uses what it has")
     if numbered is None:
         return Device(kind)
     index, last = int(numbered[1]), gpus() - 1
     if index > last:
         have = "only cuda:0" if last == 0 else f"cuda:0 to cuda:{last}"
-        raise UsageError(f"--device {name}: this machine has {have}; did you mean 'cuda:{last}'?")
+        raise UsageError(f"device {name}: this machine has {have}; did you mean 'cuda:{last}'?")
     return Device(kind, index)
 
 
@@ -65,7 +65,7 @@ def require_device_name(name: str) -> None:
     if name in KINDS or CUDA_INDEX.fullmatch(name):
         return
     if name.startswith("cuda:"):
-        raise UsageError(f"--device {name}: a GPU is named by its number, cuda:0")
+        raise UsageError(f"device {name}: a GPU is named by its number, cuda:0")
     kind, colon, index = name.lower().partition(":")
     meant = ALIASES.get(kind)
     if meant == "cuda" and CUDA_INDEX.fullmatch(f"{meant}{colon}{index}"):
@@ -105,7 +105,7 @@ def places(device: Device) -> tuple[str, ...]:
     usable = tuple(f"cuda:{index}" for index, line in missing.items() if line is None)
     if not usable:
         first = next(line for line in missing.values() if line is not None)
-        raise UsageError(f"{first}; or train on the processor with --device cpu")
+        raise UsageError(f"{first}; or train on the processor, device cpu")
     return usable
 
 

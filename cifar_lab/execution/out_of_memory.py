@@ -40,12 +40,12 @@ def advice(error: BaseException, recipe: Recipe, device: torch.device, sharing: 
     state = [*_in_use(device), f"{sharing} cells share {where}" if sharing > 1 else f"one cell on {where}"]
     tries = []
     if sharing > 1:
-        tries.append("--cells-per-gpu 1" if on_gpu else "--workers 1")
+        tries.append("--cells-per-gpu 1" if on_gpu else "--workers 1 (in Python workers=1)")
     batch = recipe.train.batch_size
     if batch > 1:
         tries.append(f"train.batch_size={_smaller(batch)}{_a_batch_takes(error, batch, device)}")
     if graph and on_gpu:
-        tries.append("--no-graph")
+        tries.append("--no-graph (in Python graph=False)")
     line = f"out of {'GPU ' if on_gpu else ''}memory: {', '.join(state)}"
     return f"{line}; try {', or '.join(tries)}" if tries else line
 

@@ -113,7 +113,8 @@ def _require_budget(ablation: Ablation, name: str, recipe: Recipe, limit: int, i
     try:
         require_within(what, recipe.model, limit, images)
     except BudgetError as error:
-        allow = f"--max-params {rounded_up(network_cost(recipe.model, images).parameters)} allows it"
+        word, number = rounded_up(network_cost(recipe.model, images).parameters)
+        allow = f"--max-params {word} (in Python max_params={number:_}) allows it"
         if width := _widest(recipe, limit, images):
             allow = f"model.width={width} fits, and {allow}"
         is_typed = ablation.name == BY_HAND or ablation.name.startswith(PREFIX)

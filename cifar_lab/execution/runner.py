@@ -136,7 +136,7 @@ def carry_out(
     try:
         invocation.write(runs)
     except OSError as error:
-        raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror or error})") from error
+        raise TrackingError(f"runs folder {runs}: cannot be written ({error.strerror or error})") from error
     upload.update(invocation, trains=bool(jobs))
     trained, interrupted = train_jobs(
         Scheduler(jobs), _Uploading(listener, upload), execution=execution, workers=workers, places=places,

@@ -77,7 +77,7 @@ def choose_execution(
     most = max(count, len(usable) * MOST_CELLS_PER_GPU) if found.kind == "cuda" else count
     threads = max(1, cores // most)
     if graph and found.kind != "cuda":
-        raise UsageError(f"--graph: only CUDA has graphs, and this trains on {found.kind}")
+        raise UsageError(f"graph: only CUDA has graphs, and this trains on {found.kind}")
     graph = found.kind == "cuda" and graph is not False
     return Execution(device=found.kind, threads=threads, precision="auto", compile=compile, graph=graph), count
 
@@ -97,7 +97,7 @@ def choose_on_cluster(
     gpus = sum(node.gpus for node in nodes)
     kind = _kind_on_cluster(device, gpus)
     if graph and kind != "cuda":
-        raise UsageError(f"--graph: only CUDA has graphs, and this trains on {kind}")
+        raise UsageError(f"graph: only CUDA has graphs, and this trains on {kind}")
     room = gpus * cells_per_gpu if kind == "cuda" else sum(_cells_on(node) for node in nodes)
     count = max(1, parse_workers(workers) or min(cells, room))
     if kind == "cuda":
@@ -114,9 +114,9 @@ def _kind_on_cluster(device: str, gpus: int) -> str:
     if device == "auto":
         return "cuda" if gpus else "cpu"
     if device == "cuda" and not gpus:
-        raise UsageError("--device cuda: no node of the Ray cluster has a GPU; --device auto uses what it has")
+        raise UsageError("device cuda: no node of the Ray cluster has a GPU; device auto uses what it has")
     if device not in {"cpu", "cuda"}:
-        raise UsageError(f"--device {device} does not go with --engine ray, which chooses the GPU: auto, cpu or cuda")
+        raise UsageError(f"device {device} does not go with --engine ray, which chooses the GPU: auto, cpu or cuda")
     return device
 
 
@@ -132,7 +132,7 @@ def parse_workers(text: str) -> int:
     """
     count = 0 if text == "auto" else parse_number(text, least=1)
     if count is None:
-        raise UsageError(f"--workers takes 'auto' or a number from 1 up, got '{text}'")
+        raise UsageError(f"workers takes 'auto' or a number from 1 up, got '{text}'")
     return count
 
 

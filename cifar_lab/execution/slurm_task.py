@@ -124,7 +124,7 @@ def _writing(runs: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror or error})") from error
+        raise TrackingError(f"runs folder {runs}: cannot be written ({error.strerror or error})") from error
 
 
 def arguments_of(request: SubmittedRequest) -> RequestArguments:

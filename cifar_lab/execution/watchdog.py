@@ -74,7 +74,7 @@ class ProgressWatch:
         where = "before its first step"
         if self.epoch:
             where = f"after step {self.step} of {self.steps} of epoch {self.epoch}"
-        return f"no progress for {silence:.0f} s, {where}; --stall-after allows more"
+        return f"no progress for {silence:.0f} s, {where}; --stall-after or {VARIABLE} allows more"
 
 
 class SuspendWatch:

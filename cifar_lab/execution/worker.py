@@ -166,7 +166,7 @@ def _train_locked(
     record.clean()
     dataset = load(job.data)
     if dataset.hash != job.data_hash:
-        raise CellError(f"--data {job.data}: the images changed since the plan was made")
+        raise CellError(f"data {job.data}: the images changed since the plan was made")
     _require_same_extensions(job)
     execution = _begin(job, record, dataset, kept, _model(device))
     prepare_process(execution)

@@ -20,6 +20,7 @@ from cifar_lab.report.notebook import Tabular
 from cifar_lab.results.stats.calibration import Calibration, measure_calibration
 from cifar_lab.results.stats.paired import Interval, interval
 from cifar_lab.results.stats.referee import JudgedVariant, judge_measurements
+from cifar_lab.text import many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,7 @@ class VariantEvaluation:
     """Student's 95 % interval over seeds; None below two seeds."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class EvaluationResult(Tabular):
     """Results of several runs on the same images. `to_frame` has a row for each run."""
 
@@ -167,8 +168,10 @@ class EvaluationResult(Tabular):
         ]  # fmt: skip
 
     def caption(self) -> str:
-        """Return the images, and how the outputs were computed."""
-        return f"{self.images} · {self.how}"
+        """Return the runs with the range of their accuracies, the images, and how the outputs were computed."""
+        named = self.runs[0].name if len(self.runs) == 1 else many(len(self.runs), "run")
+        ends = dict.fromkeys(f"{100 * of(run.accuracy for run in self.runs):.2f}" for of in (min, max))
+        return f"{named}: {' to '.join(ends)} % · {self.images} · {self.how}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""

@@ -30,6 +30,7 @@ from cifar_lab.inference.network_outputs import (
 from cifar_lab.inference.onnx_model import INPUT, export_model, quantise, require_onnx, with_metadata
 from cifar_lab.inference.raw_image_network import Pixels, as_input
 from cifar_lab.inference.run_names import ChosenRuns
+from cifar_lab.report.notebook import Tabular
 from cifar_lab.results.stats.mcnemar import Disagreement, compare_networks
 from cifar_lab.store import atomic_file
 from cifar_lab.store.cell_record import CellRecord
@@ -72,9 +73,9 @@ class RuntimeResult:
         return self.correct / self.images
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportedNetwork:
-    """Exported file, and how it compares with PyTorch."""
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ExportedNetwork(Tabular):
+    """Exported file, and how it compares with PyTorch. `to_frame` has a row for each runtime."""
 
     run: str
     fingerprint: str
@@ -96,6 +97,22 @@ class ExportedNetwork:
     calibration: int | None
     """Number of training images that quantisation was calibrated on."""
     notes: tuple[str, ...] = ()
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one flat record for each runtime; latencies are medians in ms on one core."""
+        return [
+            {
+                "runtime": each.name, "bytes": each.bytes, "accuracy": each.accuracy,
+                "largest_difference": each.largest_difference, "other_answers": each.other_answers,
+                "ms_single": each.single.p50, "ms_batch": each.batch.p50,
+            }
+            for each in self.runtimes
+        ]  # fmt: skip
+
+    def caption(self) -> str:
+        """Return the file, its size, the run, and the number of images with another answer than PyTorch's."""
+        others = f"{self.runtimes[-1].other_answers or 0:,} answers other than PyTorch's"
+        return f"{self.path} ({self.bytes / 1e6:.2f} MB) · {self.run} · {others} on {self.images}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON values; accuracies and differences of them are fractions, latencies in ms."""

@@ -62,7 +62,7 @@ def parse_views(word: str | None) -> TTA | None:
     if word is None:
         return None
     if word not in VIEWS:
-        raise UsageError(f"--tta {word}: no such test-time augmentation{nearest(word, list(WORDS.values()))}")
+        raise UsageError(f"tta {word}: no such test-time augmentation{nearest(word, list(WORDS.values()))}")
     return VIEWS[word]
 
 

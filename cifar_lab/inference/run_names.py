@@ -78,7 +78,7 @@ class ChosenRuns:
         """
         names = list(self.variants())
         if control is not None and control not in names:
-            raise UsageError(f"--control {control}: no such variant among the runs{nearest(control, names)}")
+            raise UsageError(f"control {control}: no such variant among the runs{nearest(control, names)}")
         return control or self.control or names[0]
 
 
@@ -153,7 +153,7 @@ class _Finder:
                 continue
             cell = load_cell(self.runs, ref.fingerprint)
             if cell.state != "finished":
-                left.append(f"{ref.variant}/s{ref.seed} {cell.state}")
+                left.append(f"{ref.variant}/s{ref.seed} {cell.standing}")
                 continue
             finished.append(ChosenRun(cell=cell, ablation=ablation, variant=ref.variant, seed=ref.seed, source=source))
         if not finished:
@@ -176,7 +176,7 @@ class _Finder:
         cell = load_cell(self.runs, digits)
         if cell.state != "finished":
             why = f": {cell.damage}" if cell.damage else ""
-            raise UsageError(f"{cell.fingerprint[:SHORT]} is {cell.state}, not finished{why}")
+            raise UsageError(f"{cell.fingerprint[:SHORT]} is {cell.standing}, not finished{why}")
         requests = read_index(self.runs).requests(cell.fingerprint)
         if not requests:
             short = cell.fingerprint[:SHORT]

@@ -91,7 +91,7 @@ class VariantShift:
     """Mean over runs of the estimate by agreement on the line; None where the agreements lie on no line."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ShiftEstimate(Tabular):
     """Estimated accuracies on images without labels. `to_frame` has a row for each run."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -14,8 +14,10 @@ from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import CellError, TrackingError, UsageError, nearest
 from cifar_lab.report.notebook import Tabular
 from cifar_lab.store.cell_record import CellRecord, State
+from cifar_lab.store.invocation_index import InvocationIndex, read_index
 from cifar_lab.store.journal import read_points
 from cifar_lab.store.selection import CellName, cell_names, find_cell
+from cifar_lab.store.stopped_cell import count_states, standing
 from cifar_lab.text import many
 
 if TYPE_CHECKING:
@@ -27,16 +29,20 @@ FINGERPRINT = 64
 Part = Literal["test", "val", "train"]
 PARTS: tuple[Part, ...] = get_args(Part)
 """Parts of the data that logits are kept of."""
+EPOCHS = 10
+"""Number of epochs that a notebook shows of a cell."""
 SHORT = 12
 """Digits of a fingerprint that are shown."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class StoredCell(Tabular):
     """One cell of a runs folder. Its `to_frame` is the curve: one row for each epoch."""
 
     fingerprint: str
     state: State
+    standing: str
+    """State, or of a missing cell that goes on from its checkpoint `stopped after epoch 1 of 2`."""
     recipe: Recipe | None
     """Recipe as trained; None for a cell without a readable record."""
     seed: int | None
@@ -54,7 +60,7 @@ class StoredCell(Tabular):
     """Side in pixels of the images that it was trained on."""
     damage: str | None = None
     """File and rule that a damaged record breaks, in one line; None for a sound one."""
-    folder: Path = field(repr=False)
+    folder: Path
 
     @cached_property
     def curve(self) -> dict[str, list[tuple[int, float]]]:
@@ -139,11 +145,15 @@ class StoredCell(Tabular):
         values = {metric: dict(points) for metric, points in self.curve.items()}
         return [{"epoch": epoch, **{name: of.get(epoch) for name, of in values.items()}} for epoch in epochs]
 
+    def shown(self) -> list[dict[str, Any]]:
+        """Return the last epochs with their metrics."""
+        return self.records()[-EPOCHS:]
+
     def caption(self) -> str:
         """Return names, state and test accuracy in one line."""
         named = ", ".join(map(str, self.names)) or "of no ablation"
         accuracy = f", test {100 * self.metrics['test/acc']:.2f} %" if "test/acc" in self.metrics else ""
-        return f"{self.fingerprint[:SHORT]} · {named} · {self.state}{accuracy}"
+        return f"{self.fingerprint[:SHORT]} · {named} · {self.standing}{accuracy}"
 
     def as_row(self) -> dict[str, Any]:
         """Return the cell as one flat record: identity, metrics, and the recipe by dotted path."""
@@ -161,7 +171,7 @@ class StoredCell(Tabular):
     def _require_finished(self, what: str) -> Recipe:
         if self.recipe is None or self.state != "finished":
             why = f": {self.damage}" if self.damage else ""
-            raise UsageError(f"{self.fingerprint[:SHORT]} is {self.state}, not finished, and has no {what}{why}")
+            raise UsageError(f"{self.fingerprint[:SHORT]} is {self.standing}, not finished, and has no {what}{why}")
         return self.recipe
 
 
@@ -188,20 +198,22 @@ class StoredCells(Tabular):
 
     def shown(self) -> list[dict[str, Any]]:
         """Return identity, state and test accuracy in % of each cell."""
-        kept = ("ablation", "variant", "seed", "state")
+        kept = ("ablation", "variant", "seed")
         return [
             {
                 "fingerprint": row["fingerprint"][:SHORT],
                 **{name: row[name] for name in kept},
+                "state": cell.standing,
                 "accuracy %": f"{100 * row['test/acc']:.2f}" if row.get("test/acc") is not None else "",
             }
-            for row in self.records()
+            for cell, row in zip(self.cells, self.records(), strict=True)
         ]
 
     def caption(self) -> str:
         """Return the numbers of cells, and of those in each state."""
         states = Counter(cell.state for cell in self.cells)
-        counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
+        stopped = sum(cell.standing != cell.state for cell in self.cells)
+        counts = count_states(dict(states.most_common()), stopped)
         return many(len(self), "cell") + (f": {counts}" if counts else "")
 
 
@@ -212,24 +224,28 @@ def load_cell(runs: Path, name: str) -> StoredCell:
         UsageError: the name has another form, or names no cell or several.
         TrackingError: there is none, or more than one.
     """
-    return _stored(find_cell(runs, name), cell_names(runs))
+    return _stored(find_cell(runs, name), read_index(runs), cell_names(runs))
 
 
 def load_cells(runs: Path) -> StoredCells:
     """Return every cell in `runs`, also those that failed or are damaged; none where there is no such folder."""
-    known = cell_names(runs)
+    index, known = read_index(runs), cell_names(runs)
     folders = [path for path in runs.glob("*") if len(path.name) == FINGERPRINT and path.is_dir()]
-    cells = [_stored(CellRecord(folder), known) for folder in folders]
+    cells = [_stored(CellRecord(folder), index, known) for folder in folders]
     cells.sort(key=lambda cell: (cell.names[:1], cell.fingerprint))
     return StoredCells(tuple(cells))
 
 
-def _stored(found: CellRecord, known: Mapping[str, list[CellName]]) -> StoredCell:
+def _stored(found: CellRecord, index: InvocationIndex, known: Mapping[str, list[CellName]]) -> StoredCell:
     content = found.read()
-    cell, result = content.cell, content.result
+    cell, result, state = content.cell, content.result, content.state
+    latest = index.requests(found.fingerprint)[-1:]
+    if state == "missing" and any(note.is_pruned(found.fingerprint) for note, _ in latest):
+        state = "pruned"
     return StoredCell(
         fingerprint=found.fingerprint,
-        state=content.state,
+        state=state,
+        standing=standing(found, state),
         recipe=cell.recipe.resolve() if cell is not None else None,
         seed=cell.seed if cell is not None else None,
         metrics=dict(result.metrics) if result is not None else {},

@@ -36,7 +36,8 @@ OLDER = (
     "./mlruns holds runs of an older MLflow, and this one writes no runs into folders: either "
     "`mlflow migrate-filestore --source . --target sqlite:///mlflow.db` and then "
     "`export MLFLOW_TRACKING_URI=sqlite:///mlflow.db`, which by itself begins a new store beside them; or "
-    "`export MLFLOW_ALLOW_FILE_STORE=true` goes on in the folder; or --offline trains without MLflow"
+    "`export MLFLOW_ALLOW_FILE_STORE=true` goes on in the folder; or --offline (in Python offline=True) trains "
+    "without MLflow"
 )
 """Advice if MLflow's own default is a folder that it refuses."""
 

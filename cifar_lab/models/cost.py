@@ -85,10 +85,11 @@ def require_within(name: str, model: recipe.ModelConfig, limit: int, images: Ima
         )
 
 
-def rounded_up(parameters: int) -> str:
-    """Return the smallest budget in whole thousands or millions that holds `parameters`, as `--max-params` reads it."""
+def rounded_up(parameters: int) -> tuple[str, int]:
+    """Return the smallest budget in whole thousands or millions that holds `parameters`, as a word and as a number."""
     unit, letter = (1_000_000, "M") if parameters > 1_000_000 else (1_000, "k")
-    return f"{-(-parameters // unit)}{letter}"
+    count = -(-parameters // unit)
+    return f"{count}{letter}", count * unit
 
 
 def _parts(model: recipe.ModelConfig, images: ImageShape) -> Iterator[tuple[str, _Counts]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from cifar_lab.errors import UsageError
 from cifar_lab.report import table_content
 from cifar_lab.report.charts import comparison as charts
 from cifar_lab.report.summary import comparison_sentence
@@ -100,16 +102,32 @@ def comparison_html(comparison: Comparison) -> Markup:
     return Markup("").join(parts)
 
 
-def comparison_figure(comparison: Comparison) -> Figure:
+def comparison_figure(comparison: Comparison, figsize: tuple[float, float] | None = None) -> Figure:
     """Draw the differences of each variant in points, or the accuracies in % where nothing is compared.
 
-    Each seed is a dot, the mean a mark on its interval; the shaded band is the equivalence margin.
+    Each seed is a dot, the mean a mark on its interval; the shaded band is the equivalence margin. `figsize`: width and
+    height in inches; None: as the rows need it.
+
+    Raises:
+        UsageError: a size is not positive.
     """
+    size = None
+    if figsize is not None:
+        try:
+            width, height = (72 * float(length) for length in figsize)
+        except (TypeError, ValueError):
+            width = height = 0.0
+        if not (width > 0 and height > 0 and math.isfinite(width + height)):
+            raise UsageError(f"figsize is width and height in inches, as in (3.3, 1.6), got {figsize!r}")
+        size = (width, height)
     rows, title = charts.difference_rows(comparison), comparison.header()[0]
     if any(row.dots for row in rows):
         axis = charts.difference_axis(comparison)
-        return charts.draw_forest(rows, axis=axis, margin=comparison.margin, title=title)
-    return charts.draw_forest(charts.accuracy_rows(comparison), axis="accuracy, %", title=title)
+        return charts.draw_forest(
+            rows, axis=axis, margin=comparison.margin, title=title, size=size, is_fitted=True
+        )  # fmt: skip
+    accuracies = charts.accuracy_rows(comparison)
+    return charts.draw_forest(accuracies, axis="accuracy, %", title=title, size=size, is_fitted=True)
 
 
 def _word(value: object) -> str:

@@ -104,8 +104,8 @@ def require_locks(path: Path) -> None:
         except OSError as error:
             if error.errno != errno.ENOSYS:
                 raise TrackingError(
-                    f"--runs {path.parent}: its file system has no locks ({error.strerror}), so two processes would "
-                    "train one cell; mount it with them (NFS 4), or use another folder"
+                    f"runs folder {path.parent}: its file system has no locks ({error.strerror}), so two processes "
+                    "would train one cell; mount it with them (NFS 4), or use another folder"
                 ) from error
 
 

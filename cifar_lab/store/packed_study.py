@@ -105,7 +105,7 @@ def unpack(path: Path) -> Path:
             raise OSError(error.errno, error.strerror, str(root())) from error
         if error.filename is not None and str(error.filename) != str(path):
             raise _unwritable(error) from error
-        raise TrackingError(f"--runs {path}: cannot be read ({error.strerror or error})") from error
+        raise TrackingError(f"runs {path}: cannot be read ({error.strerror or error})") from error
 
 
 @contextmanager
@@ -116,16 +116,16 @@ def _opened(path: Path, file: BinaryIO) -> Iterator[zipfile.ZipFile]:
     place = tail.rfind(END)
     if place < 0 or len(tail) - place < 22:
         what = "neither a folder of records nor a packed study; `cifar-lab pack` makes one"
-        raise TrackingError(f"--runs {path}: {what}")
+        raise TrackingError(f"runs {path}: {what}")
     count, length = struct.unpack("<HI", tail[place + 10 : place + 16])
     if min(length, size) > DIRECTORY and length != 0xFFFFFFFF:
-        raise TrackingError(f"--runs {path}: not read: its directory has {length:,} bytes, {DIRECTORY:,} at most")
+        raise TrackingError(f"runs {path}: not read: its directory has {length:,} bytes, {DIRECTORY:,} at most")
     if length == 0xFFFFFFFF or count == 0xFFFF:  # more than 65,535 members or 4 GiB: sizes are in a second record
         _require_small_directory(path, tail[:place])
     try:
         archive = zipfile.ZipFile(file)
     except BROKEN as error:
-        raise DamageError(f"--runs {path}: damaged: not a whole zip ({error})") from error
+        raise DamageError(f"runs {path}: damaged: not a whole zip ({error})") from error
     with archive:
         yield archive
 
@@ -134,10 +134,10 @@ def _require_small_directory(path: Path, before: bytes) -> None:
     """Check the size of a directory in the record of a large zip, which stands right before the last one."""
     place = before.rfind(b"PK\x06\x06")
     if place < 0 or len(before) - place < 56:
-        raise DamageError(f"--runs {path}: damaged: not a whole zip")
+        raise DamageError(f"runs {path}: damaged: not a whole zip")
     (length,) = struct.unpack("<Q", before[place + 40 : place + 48])
     if length > DIRECTORY:
-        raise TrackingError(f"--runs {path}: not read: its directory has {length:,} bytes, {DIRECTORY:,} at most")
+        raise TrackingError(f"runs {path}: not read: its directory has {length:,} bytes, {DIRECTORY:,} at most")
 
 
 def _members(path: Path, archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
@@ -149,23 +149,21 @@ def _members(path: Path, archive: zipfile.ZipFile, size: int) -> dict[str, zipfi
     found: dict[str, zipfile.ZipInfo] = {}
     infos = archive.infolist()
     if len(infos) > MOST:
-        raise TrackingError(f"--runs {path}: not read: {len(infos):,} members, {MOST:,} at most")
+        raise TrackingError(f"runs {path}: not read: {len(infos):,} members, {MOST:,} at most")
     seen, total = set[str](), 0
     for info in infos:
         name = info.orig_filename
         if (why := _refused(info, seen)) is not None:
-            raise TrackingError(f"--runs {path}: not read: its member {shortened(name, 120)!r} {why}")
+            raise TrackingError(f"runs {path}: not read: its member {shortened(name, 120)!r} {why}")
         seen.add(name.casefold())
         total += info.file_size
         if name.startswith(RUNS) and not name.endswith("/"):
             found[name] = info
     most = min(TOTAL, FREE + RATIO * size)
     if total > most:
-        raise TrackingError(f"--runs {path}: not read: it would be {total:,} bytes unpacked, {most:,} at most")
+        raise TrackingError(f"runs {path}: not read: it would be {total:,} bytes unpacked, {most:,} at most")
     if not found:
-        raise TrackingError(
-            f"--runs {path}: no packed study: it holds no record and no note; `cifar-lab pack` makes one"
-        )
+        raise TrackingError(f"runs {path}: no packed study: it holds no record and no note; `cifar-lab pack` makes one")
     return found
 
 
@@ -272,7 +270,7 @@ def _extract(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, target
 
 
 def _damaged(path: Path, name: str, why: str) -> str:
-    return f"--runs {path}: damaged: {name}: {why}; copy the file again"
+    return f"runs {path}: damaged: {name}: {why}; copy the file again"
 
 
 def _unwritable(error: OSError) -> TrackingError:

@@ -35,7 +35,7 @@ def require_writable(runs: Path) -> None:
             os.fsync(file.fileno())
         cell_owner.require_locks(probe)
     except OSError as error:
-        raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror})") from error
+        raise TrackingError(f"runs folder {runs}: cannot be written ({error.strerror})") from error
     finally:
         with suppress(OSError):
             probe.unlink(missing_ok=True)

@@ -193,8 +193,8 @@ def _named(id: str, own: list[Invocation], index: InvocationIndex) -> Invocation
     if entry is not None and entry.ablation == own[0].ablation:
         return entry
     if entry is not None:
-        raise TrackingError(f"--invocation {id}: of '{entry.ablation}', not of '{own[0].ablation}'")
-    raise TrackingError(f"--invocation {id}: no such invocation{nearest(id, [entry.id for entry in own])}")
+        raise TrackingError(f"invocation {id}: of '{entry.ablation}', not of '{own[0].ablation}'")
+    raise TrackingError(f"invocation {id}: no such invocation{nearest(id, [entry.id for entry in own])}")
 
 
 def _latest(invocations: Iterable[Invocation]) -> list[Invocation]:

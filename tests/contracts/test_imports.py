@@ -13,7 +13,9 @@ import pytest
 from packaging.version import Version
 
 HOUSE = Path(__file__).parents[2]
-EVERYWHERE = {"errors", "extension", "object_store", "openmp", "out_of_space", "process_settings", "redaction", "text"}
+EVERYWHERE = {
+    "errors", "extension", "object_store", "openmp", "out_of_space", "process_settings", "redaction", "terminal", "text",
+}  # fmt: skip
 """Modules that every package may import."""
 ORDER = (
     "config", "ablation", "models", "data", "store", "train", "results", "execution", "inspect", "report",

@@ -208,7 +208,7 @@ def test_a_hostile_ablation_file_hides_no_other(
 CASES: dict[str, tuple[list[str], str]] = {
     "seeds of 5,000 digits": (["plan", "tiny", "--seeds", "9" * 5000], "--seeds reads 0-4"),
     "a scale of 5,000 digits": (["plan", "tiny", "--scale", "smoke/" + "9" * 5000], "a share of the epochs"),
-    "workers of 5,000 digits": (["plan", "tiny", "--workers", "9" * 5000], "--workers takes"),
+    "workers of 5,000 digits": (["plan", "tiny", "--workers", "9" * 5000], "workers takes"),
     "brackets without end": (["train", "train.epochs=" + "[" * 200_000], "train.epochs="),
     "a width that overflows": (["plan", "tiny", "model.width=2147483648"], "over the budget"),
     "a layer that overflows": (["train", "model.extra_fc=10000000000000000000"], "model.extra_fc="),
@@ -247,13 +247,13 @@ def test_a_hostile_recipe_file_is_one_line(content: bytes, folder: Path, capsys:
     with bounded(WITHIN, content):
         assert run(["train", "--recipe", "recipe.json"]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("cifar-lab: --recipe recipe.json: ")
+    assert err.startswith("cifar-lab: recipe recipe.json: ")
     assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_a_recipe_file_is_read_in_every_encoding_that_json_may_have(encoding: str, folder: Path) -> None:
-    from cifar_lab.cli.arguments import read_recipe
+    from cifar_lab.config.recipe_file import read_recipe
 
     path = folder / "recipe.json"
     path.write_bytes(json.dumps({"train": {"epochs": 3}}).encode(encoding))

@@ -114,6 +114,26 @@ def test_a_kernel_executes_the_converted_notebook(folder: Path, monkeypatch: pyt
 
 
 @pytest.mark.slow
+def test_a_command_in_a_cell_prints_a_line_for_each_event_and_redraws_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nbclient import NotebookClient
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    monkeypatch.setenv("PYTHONPATH", str(DOCS.parent))
+    small = "model.width=4 model.blocks=[1] train.epochs=2"
+    command = f"!{sys.executable} -m cifar_lab train {small} --scale smoke --device cpu --offline -y"
+    notebook = new_notebook(cells=[new_code_cell(command)])
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
+    text = "".join(output.get("text", "") for output in notebook.cells[0].outputs)
+    events = [line for line in text.splitlines() if line.startswith("efficient/s0: ")]
+    assert [line.split()[1].strip(",") for line in events] == ["training", "epoch", "epoch", "test"], text
+    assert not re.search(r"\x1b\[[0-9;?]*[A-HJKfhl]", text), "colours alone: no cursor is moved, nothing erased"
+
+
+@pytest.mark.slow
 def test_the_code_of_the_page_runs_and_prints_what_is_below_it(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -154,7 +154,11 @@ def test_a_study_that_is_not_there_is_said(command: str, here: Path, capsys: pyt
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [('{"model": {"widht": 3}}', "did you mean 'model.width'"), ("[1]", "a JSON object"), ("{", "--recipe bad.json")],
+    [
+        ('{"model": {"widht": 3}}', "did you mean 'model.width'"),
+        ("[1]", "a JSON object"),
+        ("{", "recipe bad.json: not JSON"),
+    ],
 )
 def test_a_recipe_file_that_is_none_is_refused(
     text: str, said: str, here: Path, capsys: pytest.CaptureFixture[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -37,6 +38,10 @@ WIDTH, ROW = 640.0, 46.0
 """Width of a forest plot, and height of one of its rows, in pixels."""
 NUMBERS = 150.0
 """Width of the column of numbers to the right of the axes, in pixels."""
+NARROW = 400.0
+"""Width in pixels below which a forest plot has no column of numbers."""
+SMALLEST = 0.6
+"""Smallest scale of text and marks: 6.6 points."""
 ABOVE = 0.34
 """Distance of a row's text from its mean, as a share of the row."""
 MARKS = {
@@ -95,13 +100,25 @@ def forest_axis(rows: Sequence[ForestRow], margin: float | None = None) -> tuple
     return limits([*values, *ends])
 
 
-def draw_forest(rows: Sequence[ForestRow], *, axis: str, margin: float | None = None, title: str = "") -> Figure:
+def draw_forest(
+    rows: Sequence[ForestRow], *, axis: str, margin: float | None = None, title: str = "",
+    size: tuple[float, float] | None = None, is_fitted: bool = False,
+) -> Figure:  # fmt: skip
     """Draw one line per row: dots of the seeds, above them the mean with its interval; the margin is shaded.
 
-    `margin`: None for accuracies, which are not differences.
+    Args:
+        rows: lines from top to bottom.
+        axis: title of the x axis.
+        margin: margin around zero, as a fraction; None for accuracies, which are not differences.
+        title: title of the figure.
+        size: width and height in pixels; text and marks are smaller in a small one. None: as the rows need it.
+        is_fitted: find the margins anew whenever the size of the figure changes.
     """
+    usual = (WIDTH, 46 + ROW * len(rows) + (20 if title else 0))
+    width, height = size or usual
+    scale = max(SMALLEST, min(1.0, math.sqrt(width / usual[0]), height / usual[1]))
     figure, axes = new_axes(
-        WIDTH, 46 + ROW * len(rows) + (20 if title else 0), title=title, x=axis, left=12, right=12 + NUMBERS
+        width, height, title=title, x=axis, left=12, right=12 + NUMBERS, scale=scale, is_fitted=is_fitted
     )
     axes.set_ylim(len(rows) - 0.45, -0.55)
     low, high = (100 * end for end in forest_axis(rows, margin))
@@ -115,31 +132,34 @@ def draw_forest(rows: Sequence[ForestRow], *, axis: str, margin: float | None = 
         add_tips(shade, f"± {points(margin)} points: a difference that does not matter")
         axes.axvline(0, color=INK, linewidth=1)
     for place, row in enumerate(rows):
-        names[place].set(horizontalalignment="left", fontweight="bold", fontsize=TEXT_SIZE, color=INK)
+        names[place].set(horizontalalignment="left", fontweight="bold", fontsize=scale * TEXT_SIZE, color=INK)
         add_tips(names[place], row.name)
-        _draw_row(axes, place, row, names[place], signed=margin is not None)
+        _draw_row(axes, place, row, names[place], signed=margin is not None, scale=scale, is_narrow=width < NARROW)
     return figure
 
 
-def _draw_row(axes: Axes, place: int, row: ForestRow, name: Text, *, signed: bool) -> None:
+def _draw_row(
+    axes: Axes, place: int, row: ForestRow, name: Text, *, signed: bool, scale: float, is_narrow: bool
+) -> None:
+    """Draw the marks and words of a row; in a narrow figure its numbers stand above the marks, not beside the axes."""
     marker, colour = MARKS.get(row.verdict, ("d", INK))
     numbers, by_row = row.numbers(signed=signed), axes.get_yaxis_transform()
     axes.annotate(row.verdict, (1, 0.5), (8, 0), xycoords=name, textcoords="offset points", va="center", color=colour,
-                  size=TEXT_SIZE)  # fmt: skip
+                  size=scale * TEXT_SIZE)  # fmt: skip
     text, shade = (numbers, INK) if numbers else (clipped(row.words, 70), FAINT)
-    edge = 1 + NUMBERS / (WIDTH - NUMBERS - 24)
-    axes.text(edge, place - ABOVE, text, ha="right", va="center", size=TEXT_SIZE, color=shade, transform=by_row)
+    axes.annotate(text, (1, place - ABOVE), (0 if is_narrow else scale * NUMBERS, 0), xycoords=by_row,
+                  textcoords="offset points", ha="right", va="center", size=scale * TEXT_SIZE, color=shade)  # fmt: skip
     if row.verdict == "diverged" and not row.values:
         add_tips(axes.plot([0.01], [place], "x", color=colour, transform=by_row), f"{row.name}: {row.words}")
     if row.interval is not None:
         _draw_interval(axes, place, row, colour, f"{row.name}: {numbers}")
     if row.mean is not None and len(row.dots) != 1:  # the mean of one seed is its value
-        mark = axes.plot([100 * row.mean], [place], marker, color=colour, markersize=8, markeredgecolor=PAPER)
+        mark = axes.plot([100 * row.mean], [place], marker, color=colour, markersize=scale * 8, markeredgecolor=PAPER)
         add_tips(mark, f"{row.name}: {numbers}")
     if row.dots:
         values = [100 * value for value in row.dots.values()]
         dots = axes.plot(values, [place + 0.25] * len(values), "o", markerfacecolor=PAPER, markeredgecolor=FAINT,
-                         markersize=5.5)  # fmt: skip
+                         markersize=scale * 5.5)  # fmt: skip
         tips = [f"{row.name}, seed {seed}: {points(value, sign=signed)}" for seed, value in row.dots.items()]
         add_tips(dots, *tips)
 

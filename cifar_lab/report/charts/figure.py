@@ -67,22 +67,27 @@ def new_axes(
     left: float | None = None,
     right: float = 12,
     bottom: float | None = None,
+    scale: float = 1.0,
+    is_fitted: bool = False,
 ) -> tuple[Figure, Axes]:
     """Return an empty figure of a size in pixels, and its axes with light grid lines and titles.
 
     `left`, `right`, `bottom`: room for the labels of the y axis, for text beyond the axes, and for the labels of the x
     axis, in pixels.
-    The margins are fixed: a layout engine draws each figure twice.
+    `scale`: factor of the text. The margins are fixed, as a layout engine draws each figure twice; with `is_fitted` one
+    finds them anew for each size of the figure, and wraps titles that are too long.
     """
-    figure = _figure_class()(figsize=(width / 72, height / 72), dpi=DPI, facecolor=PAPER)
+    figure = _figure_class()(
+        figsize=(width / 72, height / 72), dpi=DPI, facecolor=PAPER, layout="constrained" if is_fitted else None
+    )
     start = left if left is not None else 62 if y else 34
     bottom = bottom if bottom is not None else 38 if x else 22
     box = (start / width, bottom / height, 1 - (start + right) / width, 1 - (bottom + (26 if title else 10)) / height)
-    axes = figure.add_axes(box, facecolor="none")
-    axes.set_title(without_math(title), fontsize=TEXT_SIZE + 1, color=INK)
-    axes.set_xlabel(without_math(x), fontsize=TEXT_SIZE, color=FAINT)
-    axes.set_ylabel(without_math(y), fontsize=TEXT_SIZE, color=FAINT)
-    axes.tick_params(which="both", labelsize=TEXT_SIZE - 1, labelcolor=FAINT, color=RULE, length=3)
+    axes = figure.add_subplot(facecolor="none") if is_fitted else figure.add_axes(box, facecolor="none")
+    axes.set_title(without_math(title), fontsize=scale * (TEXT_SIZE + 1), color=INK, wrap=is_fitted)
+    axes.set_xlabel(without_math(x), fontsize=scale * TEXT_SIZE, color=FAINT, wrap=is_fitted)
+    axes.set_ylabel(without_math(y), fontsize=scale * TEXT_SIZE, color=FAINT)
+    axes.tick_params(which="both", labelsize=scale * (TEXT_SIZE - 1), labelcolor=FAINT, color=RULE, length=3)
     axes.grid(color=RULE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)

@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 
 import cifar_lab
 from cifar_lab import api, errors
@@ -195,6 +196,12 @@ def test_a_call_whose_hours_are_over_returns_and_says_so(
     assert result.interrupted.startswith("the time is over")
     assert result.undone == {"recipe/s0": "missing"}
     assert result.interrupted in repr(result)
+    Path("best.json").write_text(MADE.baseline.model_dump_json())
+    for file in ("best.json", Path("best.json")):
+        again = cifar_lab.train_recipe(file, data=str(few_images), hours=1e-9, **CALL)
+        assert again.fingerprints == result.fingerprints, "a recipe's file is the recipe"
+    note = read_index(Path("records").resolve()).invocations[-1]
+    assert note.command.startswith("cifar_lab.train_recipe('best.json', data=")
 
 
 @pytest.mark.parametrize(
@@ -266,6 +273,19 @@ def test_what_a_call_returns_is_shown_in_a_line(made: Any, few_images: Path) -> 
     assert repr(cifar_lab.verify("se_ratio", runs="records")) == "<JudgedClaims 2 claims: 2 not measured>"
     predicted = cifar_lab.predict("made/off/s0", images=np.zeros((3, 32, 32, 3), np.uint8), runs="records")
     assert repr(predicted).startswith("<Predictions 3 images · made/off/s0 · mean confidence 0.")
+    cell = cifar_lab.load_cell("made/off/s0", runs="records")
+    accuracy = f"{100 * cell.metrics['test/acc']:.2f} %"
+    assert repr(cell) == f"<StoredCell {cell.fingerprint[:12]} · made off/s0 · finished, test {accuracy}>"
+    evaluated = cifar_lab.evaluate("made/off/s0", runs="records", device="cpu")
+    assert re.match(rf"<EvaluationResult made/off/s0: [0-9.]+ % · [0-9]+ test images of .*{name} · ", repr(evaluated))
+    both = repr(cifar_lab.evaluate(["made/off/s0", "made/on/s0"], runs="records", device="cpu"))
+    assert re.match(r"<EvaluationResult 2 runs: [0-9.]+( to [0-9.]+)? % · ", both)
+
+
+def test_an_ablation_is_shown_in_a_line() -> None:
+    shown = "<Ablation made: varies model.dropout; variants off (control), on>"
+    assert repr(MADE) == str(MADE) == shown
+    assert repr(MADE.model_copy(update={"name": ""})).startswith("<Ablation without a name: ")
 
 
 def test_a_plot_has_a_row_for_each_compared_variant_and_a_dot_for_each_seed(made: Any) -> None:
@@ -276,6 +296,22 @@ def test_a_plot_has_a_row_for_each_compared_variant_and_a_dot_for_each_seed(made
     row = made.comparison.rows[1]
     assert [list(each) for each in dots] == [[pytest.approx(100 * value) for value in row.differences.values()]]
     assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_plot_of_a_size_for_papers_shows_all_of_its_words_also_at_a_later_size(made: Any) -> None:
+    figure = made.plot(figsize=(3.3, 1.6))
+    assert list(figure.get_size_inches()) == pytest.approx([3.3, 1.6])
+    words = [text for text in figure.findobj(Text) if text.get_text()]
+    for size in ((3.3, 1.6), (2.6, 1.8), (5.0, 2.5)):
+        figure.set_size_inches(*size)
+        figure.draw_without_rendering()
+        boxes = {text.get_text(): text.get_window_extent() for text in words if text.get_visible()}
+        whole = figure.bbox.padded(0.5)
+        out = [word for word, box in boxes.items() if not (whole.contains(*box.min) and whole.contains(*box.max))]
+        assert out == [], size
+    for wrong in ((3.3, 0), (3.3,), "big", (float("nan"), 2.0)):
+        with pytest.raises(errors.UsageError, match=r"figsize is width and height in inches, as in \(3.3, 1.6\), got"):
+            made.plot(figsize=wrong)
 
 
 def test_a_plan_says_what_is_done(made: Any, few_images: Path) -> None:
@@ -358,9 +394,12 @@ def test_damaged_weights_and_cells_without_results_are_errors_of_the_package(
         (lambda: cifar_lab.run("se_ratio", seeds=[-1]), "seeds are integers from 0 up"),
         (lambda: cifar_lab.run("se_ratio", seeds=[0.5]), "seeds are integers from 0 up"),  # type: ignore[list-item]
         (lambda: cifar_lab.run("se_ratio", max_params=0), "max_params is an integer from 1 up, got 0"),
-        (lambda: cifar_lab.run("se_ratio", workers=0), "takes 'auto' or a number from 1 up, got '0'"),
+        (lambda: cifar_lab.run("se_ratio", workers=0), "^workers takes 'auto' or a number from 1 up, got '0'"),
         (lambda: cifar_lab.run("se_ratio", overrides={"train.epoch": 3}), "did you mean 'train.epochs'"),
-        (lambda: cifar_lab.run("se_ratio", max_params=1000), "1,000"),
+        (lambda: cifar_lab.run("se_ratio", max_params=1000), r"1,000.* \(in Python max_params=5_000_000\) allows it"),
+        (lambda: cifar_lab.run("se_ratio", scale="small/1"), "^scale small/1: a share of the epochs reads small/5"),
+        (lambda: cifar_lab.run("se_ratio", device="cuda:x"), "^device cuda:x: a GPU is named by its number"),
+        (lambda: cifar_lab.run("se_ratio", scale="smoke", runs="/proc/x"), "^runs folder /proc/x: cannot be written"),
         (lambda: cifar_lab.run(MADE.model_copy(update={"name": ""})), "has a name of a-z, 0-9 .*, got ''"),
         (lambda: cifar_lab.run(MADE.model_copy(update={"name": "../x"})), "has a name of a-z, 0-9 .*, got '../x'"),
         (lambda: cifar_lab.run(MADE.model_copy(update={"name": "train"})), "no ablation can be named 'train'"),
@@ -380,6 +419,8 @@ def test_damaged_weights_and_cells_without_results_are_errors_of_the_package(
         (lambda: cifar_lab.train_recipe("fast", parent="abc"), "recipe does not go with parent, which goes on with"),
         (lambda: cifar_lab.train_recipe(parent="abc"), "no such cell"),
         (lambda: cifar_lab.train_recipe(hours="1"), "hours is a number from 0.01 to 100,000, got '1'"),  # type: ignore[arg-type]
+        (lambda: cifar_lab.train_recipe("none.json"), "^recipe none.json: No such file or directory"),
+        (lambda: cifar_lab.train_recipe(Path("none")), "^recipe none: No such file or directory"),
         (lambda: cifar_lab.compare("se_ratio"), "'se_ratio' has not been run"),
         (lambda: cifar_lab.compare("se_ratio", scale="small", invocation="x"), "invocation names a whole setting"),
         (lambda: cifar_lab.verify(invocation="x"), "is of one ablation"),
@@ -395,7 +436,11 @@ def test_damaged_weights_and_cells_without_results_are_errors_of_the_package(
 def test_a_wrong_argument_is_one_line_and_writes_nothing(call: Any, message: str, folder: Path) -> None:
     with pytest.raises(errors.UsageError, match=message) as raised:
         call()
-    assert "\n" not in str(raised.value)
+    line = str(raised.value)
+    assert "\n" not in line
+    assert "--" not in re.sub(r"`[^`]*`|--\S+( \S+)? \(in Python ", "", line), (
+        "an option alone is none of Python's words"
+    )
     assert not list(folder.iterdir())
 
 

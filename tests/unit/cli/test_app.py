@@ -60,7 +60,10 @@ def test_help_loads_no_command() -> None:
 @pytest.mark.parametrize(
     ("line", "hint"),
     [
-        ("train model.width=256", "model.width=66 fits, and --max-params 76M allows it"),
+        (
+            "train model.width=256",
+            "model.width=66 fits, and --max-params 76M (in Python max_params=76_000_000) allows it",
+        ),
         ("run-ablation se_ratio --epochs 3", "did you mean train.epochs=3?"),
         ("run-ablation se_ratio --device gpu", "did you mean 'cuda'?"),
         ("run", "did you mean 'run-ablation'?"),

@@ -76,7 +76,8 @@ def test_legends_wrap_at_words_and_explain_columns_that_are_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = (row("cosine", against=None, **UNCOMPARED), row("step", against="cosine", effect=None))
-    lines = printed(monkeypatch, capsys, *rows, width=60, force_terminal=True, color_system=None)
+    monkeypatch.setattr(console, "is_terminal", lambda _: True)
+    lines = printed(monkeypatch, capsys, *rows, width=60, color_system=None)
     assert max(len(line.rstrip()) for line in lines) <= 60
     words = " ".join(line.strip() for line in lines)
     assert "Welch: the interval without pairing" in words

@@ -12,6 +12,7 @@ from cifar_lab.cli import display
 from cifar_lab.cli.display import Display
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
+from cifar_lab.execution import running_cell
 from cifar_lab.execution.engine import STOPPED
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.store.cell_record import CellRecord
@@ -90,11 +91,11 @@ def test_a_cell_that_begins_anew_says_which_file_was_damaged(tmp_path: Path) -> 
     journal.write("damaged", file="checkpoint.pt", kept="checkpoint.pt.damaged", why="its checksum does not match")
     journal.write("start")
     journal.write("resume", epoch=0, step=0)
-    assert display._begun_anew(one) == [
+    assert running_cell.begun_anew(one) == [
         "checkpoint.pt was damaged (its checksum does not match), kept as checkpoint.pt.damaged: the cell begins anew"
     ]
     journal.write("resume", epoch=2, step=0)
-    assert display._begun_anew(one) == []
+    assert running_cell.begun_anew(one) == []
 
 
 def test_a_cell_that_ends_says_how_long_the_others_take(
@@ -122,3 +123,15 @@ def test_a_cell_that_ends_says_how_long_the_others_take(
 def test_without_estimates_no_time_is_left() -> None:
     shown = Display(NAMES, is_search=True)
     assert shown._progress() == "0 of 2"
+
+
+def test_a_cell_that_goes_on_from_a_checkpoint_says_so_on_a_terminal_too(
+    tmp_path: Path, said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, epochs = job(tmp_path), Recipe().train.epochs
+    for is_terminal in (True, False):
+        monkeypatch.setattr(display, "is_terminal", lambda _, shown=is_terminal: shown)
+        shown = Display(NAMES)
+        shown.started(one)
+        shown.progress(one, 3, 1, 100)
+        assert said() == [f"off/s0: resumed at epoch 3 of {epochs}"]

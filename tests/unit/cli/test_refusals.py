@@ -90,7 +90,7 @@ def test_nothing_is_cleaned_in_a_folder_that_is_not_there(lab: Path, capsys: pyt
         (["pack", "-o", "study.tar"], "-o study.tar: the extension is one of .zip"),
         (["judge", "empty.csv", "--control", "a", "--margin", "1"], "empty.csv is empty; a header and rows are wanted"),
         (["judge", "runs", "--control", "a", "--margin", "1"], "runs: a folder; a file is wanted"),
-        (["train", "--recipe", "empty.csv"], "--recipe empty.csv: not JSON, as `sweep-best -o` writes it"),
+        (["train", "--recipe", "empty.csv"], "recipe empty.csv: not JSON, as `sweep-best -o` writes it"),
         (
             ["run-ablation", "se_ratio", "--redo", "zz"],
             "a fingerprint has up to 64 of the digits 0-9 and a-f, got 'zz'",

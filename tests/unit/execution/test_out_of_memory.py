@@ -87,7 +87,10 @@ def test_a_gpu_that_answers_no_question_any_more_changes_nothing_but_the_figures
 
 def test_on_a_processor_fewer_workers_are_what_helps() -> None:
     line = advice(CPU, EFFICIENT_RESNET, torch.device("cpu"), sharing=8)
-    assert line == "out of memory: 8 cells share the processor; try --workers 1, or train.batch_size=64"
+    assert (
+        line
+        == "out of memory: 8 cells share the processor; try --workers 1 (in Python workers=1), or train.batch_size=64"
+    )
 
 
 TINY = Recipe().override({"model.blocks": [1], "model.width": 8, "train.epochs": 1, "train.batch_size": 10,
@@ -113,7 +116,7 @@ def test_a_cell_that_finds_no_memory_fails_in_one_line_and_keeps_its_trace(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(ResNet, "forward", _full)
-        with pytest.raises(CellError, match=r"^out of memory: 2 cells share the processor; try --workers 1"):
+        with pytest.raises(CellError, match=r"^out of memory: 2 cells share the processor; try --workers 1 \("):
             train_cell(replace(job, sharing=2))
     failure = job.record.failure()
     assert failure is not None
@@ -168,7 +171,10 @@ def test_a_cell_without_memory_stops_no_other_and_shows_no_traceback(
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}, capture_output=True,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
-    assert "out of memory: 2 cells share the processor; try --workers 1, or train.batch_size=4" in done.stderr
+    assert (
+        "out of memory: 2 cells share the processor; try --workers 1 (in Python workers=1), or train.batch_size=4"
+        in done.stderr
+    )
     assert "1 trained, 0 reused, 1 failed" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     (failure,) = (json.loads(path.read_text()) for path in (folder / "runs").glob("*/failure.json"))

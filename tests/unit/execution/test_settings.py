@@ -106,7 +106,7 @@ def test_cells_share_a_gpu_as_far_as_it_idles_and_memory_and_cores_permit(
 
 
 def test_a_graph_is_asked_for_on_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="--graph: only CUDA has graphs, and this trains on cpu"):
+    with pytest.raises(UsageError, match=r"^graph: only CUDA has graphs, and this trains on cpu"):
         module.choose_execution("cpu", "1", 1, graph=True)
     assert not module.choose_execution("cpu", "1", 1)[0].graph
     monkeypatch.setattr(module, "find_device", lambda _: Device("cuda"))

@@ -35,7 +35,10 @@ def test_a_worker_that_never_takes_a_step_is_stuck_after_the_patience(clock: Clo
     clock.now += 10.0
     assert one.stalled() is None
     clock.now += 0.1
-    assert one.stalled() == "no progress for 10 s, before its first step; --stall-after allows more"
+    assert (
+        one.stalled()
+        == "no progress for 10 s, before its first step; --stall-after or CIFAR_LAB_STALL_AFTER allows more"
+    )
 
 
 def test_two_epochs_at_its_own_pace_are_allowed_for_evaluating_and_saving(clock: Clock) -> None:

@@ -38,8 +38,9 @@ def member(overrides: dict[str, Any], tta: Any = "none", shape: ImageShape = Ima
         with torch.no_grad():
             net.train()(normalise_only(torch.from_numpy(IMAGES), recipe.data))
     cell = StoredCell(
-        fingerprint="ab" * 32, state="finished", recipe=recipe, seed=3, metrics={"test/acc": 0.5}, names=(), data="d",
-        data_hash="cd" * 32, classes=tuple(f"c{number}é" for number in range(shape.classes)), folder=Path("nowhere"),
+        fingerprint="ab" * 32, state="finished", standing="finished", recipe=recipe, seed=3, metrics={"test/acc": 0.5},
+        names=(), data="d", data_hash="cd" * 32,
+        classes=tuple(f"c{number}é" for number in range(shape.classes)), folder=Path("nowhere"),
     )  # fmt: skip
     run = ChosenRun(cell=cell, ablation="a", variant="v", seed=3, source="")
     return Member(run=run, net=net.eval(), recipe=recipe, device=torch.device("cpu"), precision="fp32", tta=tta)

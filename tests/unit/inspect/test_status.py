@@ -16,7 +16,8 @@ from made import records
 
 from cifar_lab.cli import run
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.errors import TrackingError
+from cifar_lab.errors import TrackingError, UsageError
+from cifar_lab.inference.stored_cells import load_cells
 from cifar_lab.inspect.failures import DivergedCell, FailedCell, read_failures
 from cifar_lab.inspect.progress import CellProgress
 from cifar_lab.inspect.status import AblationStatus, look
@@ -130,6 +131,36 @@ def test_a_stopped_cell_goes_on_from_its_checkpoint_and_without_one_from_nothing
     assert (cells(runs)["r16/s0"].resumes, cells(runs)["r16/s0"].epoch) == (True, 2)
     record.checkpoint.unlink()
     assert (cells(runs)["r16/s0"].resumes, cells(runs)["r16/s0"].epoch) == (False, 0)
+
+
+def test_a_stopped_cell_has_the_same_words_in_a_status_and_as_a_stored_cell(
+    runs: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other, third = (runs.cell("r16", seed) for seed in range(3))
+    begin(runs, one, NOW - 60, NOW - 40).checkpoint.write_bytes(b"state")
+    begin(runs, other).checkpoint.write_bytes(b"state")
+    begin(runs, third, NOW - 60)
+    runs.ask([one, other, third])
+    words = ["stopped after epoch 2 of 10", "stopped in its first epoch", "missing"]
+    stored = load_cells(runs.folder)
+    assert [cell.standing for cell in stored] == words
+    assert {cell.state for cell in stored} == {"missing"}
+    assert stored.caption() == "3 cells: 3 missing (2 stopped)"
+    assert [row["state"] for row in stored.shown()] == words
+    assert words[0] in stored[0].caption()
+    with pytest.raises(UsageError, match=f"is {words[0]}, not finished, and has no logits"):
+        stored[0].logits()
+    assert run(["status", "se_ratio", "--runs", str(runs.folder)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(word in shown for word in (words[0], words[1], "3 missing (2 stopped)"))
+
+
+def test_a_cell_that_a_search_stopped_early_is_pruned_and_not_stopped(runs: Any) -> None:
+    asked = runs.cell("t000", 0)
+    begin(runs, asked, NOW - 60).checkpoint.write_bytes(b"state")
+    runs.ask([asked], ablation="search", tags={asked.fingerprint: {"trial_state": "pruned"}})
+    (cell,) = load_cells(runs.folder)
+    assert (cell.state, cell.standing) == ("pruned", "pruned")
 
 
 def test_the_rest_is_estimated_from_the_variant_itself_else_from_its_cost(runs: Any) -> None:

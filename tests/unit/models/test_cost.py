@@ -141,7 +141,9 @@ def test_counts_never_overflow_and_take_no_longer_for_a_large_network() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "text"), [(1, "1k"), (1_000, "1k"), (1_001, "2k"), (11_173_962, "12M"), (12_000_000, "12M")]
-)
-def test_a_budget_that_holds_a_network_is_named_in_round_numbers(parameters: int, text: str) -> None:
-    assert rounded_up(parameters) == text
+    ("parameters", "text", "number"),
+    [(1, "1k", 1000), (1_000, "1k", 1000), (1_001, "2k", 2000), (11_173_962, "12M", 12 * 10**6),
+     (12_000_000, "12M", 12 * 10**6)],
+)  # fmt: skip
+def test_a_budget_that_holds_a_network_is_named_in_round_numbers(parameters: int, text: str, number: int) -> None:
+    assert rounded_up(parameters) == (text, number)

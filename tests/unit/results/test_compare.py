@@ -310,8 +310,8 @@ def test_an_invocation_that_is_not_there_is_refused_with_the_nearest(runs: Any) 
     first = runs.study()
     other = runs.study(recipe="b", ablation="lookahead")
     message = refusal(runs, "se_ratio", invocation=first[:-1])
-    assert message == f"--invocation {first[:-1]}: no such invocation; did you mean '{first}'?"
-    assert refusal(runs, "se_ratio", invocation=other) == f"--invocation {other}: of 'lookahead', not of 'se_ratio'"
+    assert message == f"invocation {first[:-1]}: no such invocation; did you mean '{first}'?"
+    assert refusal(runs, "se_ratio", invocation=other) == f"invocation {other}: of 'lookahead', not of 'se_ratio'"
     assert "did you mean 'se_ratio'?" in refusal(runs, "se_ratios", invocation=first)
 
 

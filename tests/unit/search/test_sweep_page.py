@@ -14,8 +14,8 @@ import pytest
 from made import records
 from made.spaces import Told
 
-from cifar_lab.cli.arguments import read_recipe
 from cifar_lab.cli.sweep_output import print_counts, study_sentence, study_tree
+from cifar_lab.config.recipe_file import read_recipe
 from cifar_lab.errors import UsageError
 from cifar_lab.report.html import render_sweep
 from cifar_lab.report.sweep_page import SweepPage
