@@ -67,7 +67,8 @@ def compare(
     """Compare the variants of an ablation in the setting of its latest matching invocation, or of the one with an id.
 
     Args:
-        ablation: its name, or the `Ablation`.
+        ablation: its name, for all that was run by that name; or the `Ablation`, for the cells of its own recipes and
+            no others: variants that were not trained are missing.
         scale, data, overrides: the setting; None for any.
         invocation: id of an earlier invocation, as the comparison's header has it; it excludes the three above.
         variants: show these and what they are compared with; the intervals stay those of all rows together.
@@ -78,12 +79,19 @@ def compare(
     """
     from cifar_lab.api.results import ComparisonResult
     from cifar_lab.results.compare import compare as compare_cells
+    from cifar_lab.results.compare import tabulate
+    from cifar_lab.store.selection import select
 
     require_setting(scale, data, overrides, invocation)
-    name = ablation if isinstance(ablation, str) else ablation.name
-    found = compare_cells(
-        records_folder(runs), name, scale=scale, data=data, overrides=dict(overrides or {}), invocation=invocation
-    )
+    place = records_folder(runs)
+    asked: dict[str, Any] = {"scale": scale, "data": data, "overrides": dict(overrides or {}), "invocation": invocation}
+    if isinstance(ablation, Ablation):
+        from cifar_lab.execution.declared_setting import whole_declaration
+
+        setting = select(place, ablation.name, **asked, declared=ablation)
+        found = tabulate(whole_declaration(setting, ablation, place), place)
+    else:
+        found = compare_cells(place, ablation, **asked)
     return ComparisonResult.of(found if variants is None else found.only(require_names(variants)))
 
 
@@ -94,8 +102,8 @@ def verify(
 ) -> JudgedClaims:  # fmt: skip
     """Judge the claims of an ablation by what was measured; None: of every ablation that has some.
 
-    Without a setting that of the claims is used, or the latest where it has no results. Claims without a matching run
-    are "not measured".
+    Without a setting that of the claims is used, or the latest where it has no results. Only cells of the ablation's
+    own recipes count. Claims without a matching run are "not measured".
 
     Raises:
         TrackingError: notes or records cannot be read, or there is no such invocation.
@@ -113,6 +121,7 @@ def verify(
         else [resolve_ablation(ablation, folder, runs)]
     )
     asked: dict[str, Any] = {"scale": scale, "data": data, "overrides": dict(overrides or {}), "invocation": invocation}
+    asked["is_own"] = isinstance(ablation, Ablation)
     return JudgedClaims(
         [found for each in chosen for found in verify.judge_claims(records_folder(runs), each, **asked)]
     )
