@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from cifar_lab.ablation.lineage import lineages_at
 from cifar_lab.errors import UsageError
 from cifar_lab.store.invocation import Invocation, unite
 from cifar_lab.store.record_files import CrossedVariants
-from cifar_lab.store.selection import Selection
+from cifar_lab.store.selection import Selection, has_baseline_of
 
 
 class DeclaredFields(NamedTuple):
@@ -63,16 +64,25 @@ def _restricted(note: Invocation, lineages: Mapping[str, str], control: str) -> 
     return replace(note, cells=cells, **changes)
 
 
-def redeclared(setting: Selection) -> str:
+def redeclared(setting: Selection, now: Ablation | None = None) -> str:
     """Return in one line how an ablation was declared otherwise in earlier invocations of a setting; empty: it was not.
 
     Of a setting that was not restricted, the declaration is that of its latest invocation, as far as its note has it.
+    `now`: the declaration of this moment, if it is known; it may have been changed since that invocation.
     """
     if setting.redeclared is not None:
         return setting.redeclared
     latest, lineages = setting.latest, {cell.variant: cell.recipe for cell in unite(list(setting.invocations))}
-    names = {latest.control, *latest.against} if latest.against else lineages
-    return _redeclared(setting.invocations, lineages, names, "kept in this table, which has all that ran by this name")
+    names: Collection[str] = {latest.control, *latest.against} if latest.against else lineages
+    unlike = ""
+    if now is not None and has_baseline_of(now, latest):
+        with suppress(UsageError):  # scale, overrides or code of the setting are not there any more
+            of_now = lineages_at(now, latest.scale, latest.overrides)
+            names = of_now
+            changed = [name for name in lineages if of_now.get(name, lineages[name]) != lineages[name]]
+            unlike = "; not the recipe of the declaration of now: " + ", ".join(changed) if changed else ""
+    words = _redeclared(setting.invocations, lineages, names, "kept in this table, which has all that ran by this name")
+    return (words + unlike).removeprefix("; ")
 
 
 def _redeclared(
