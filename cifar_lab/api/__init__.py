@@ -94,6 +94,7 @@ def compare(
     from cifar_lab.store.selection import select
 
     require_setting(scale, data, overrides, invocation)
+    shown = require_names(variants) if variants is not None else None
     place = records_folder(runs)
     asked: dict[str, Any] = {
         "scale": scale, "data": check_source(data), "overrides": as_overrides(overrides), "invocation": invocation
@@ -106,7 +107,7 @@ def compare(
     else:
         require_ablation(ablation)
         found = compare_cells(place, ablation, **asked)
-    return ComparisonResult.of(found if variants is None else found.only(require_names(variants)))
+    return ComparisonResult.of(found if shown is None else found.only(shown))
 
 
 @public

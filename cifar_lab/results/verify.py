@@ -181,10 +181,12 @@ def _has_finished(setting: Selection, runs: Path) -> bool:
 def judge_setting(ablation: Ablation, setting: Selection, runs: Path) -> list[JudgedClaim]:
     """Judge each claim of `ablation` from the records of one setting in `runs`.
 
-    Cells of other recipes that variants of these names had before are left out, unless the baseline was another, too.
+    Cells of other recipes that variants of these names had before are left out, unless the baseline was another, too,
+    or the notes are so old that they name none.
     """
     has_other_baseline = not has_baseline_of(ablation, setting.latest)
-    setting = setting if has_other_baseline else of_declaration(setting, ablation)
+    if setting.latest.baseline and not has_other_baseline:
+        setting = of_declaration(setting, ablation)
     replicates = read_cell_results(setting.cells, runs)
     if any(claim.metric in FROM_CURVES for claim in ablation.claims):
         replicates = [with_curve_metrics(each, runs) for each in replicates]
