@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,7 +97,7 @@ def select(
         raise TrackingError(f"'{ablation}' has not been run in {runs} with the baseline of this declaration")
     matching = _matching(own, scale, data, overrides)
     if declared is not None:
-        matching = [entry for entry in matching if _is_of(declared, entry)] or matching
+        matching = _of_its_recipes(declared, matching) or matching
     if not matching:
         settings = "; ".join(map(typed, _latest(own)))
         raise TrackingError(f"'{ablation}' was run as {settings}, never as asked for")
@@ -214,13 +215,15 @@ def has_baseline_of(ablation: Ablation, entry: Invocation) -> bool:
     return entry.baseline.partition("/")[0] in ("", mine.partition("/")[0])
 
 
-def _is_of(ablation: Ablation, entry: Invocation) -> bool:
-    """Tell whether an invocation asked for recipes of `ablation` alone."""
-    try:
-        lineages = lineages_at(ablation, entry.scale, entry.overrides)
-    except UsageError:
-        return False
-    return all(lineages.get(cell.variant) == cell.recipe for cell in entry.cells)
+def _of_its_recipes(ablation: Ablation, entries: Sequence[Invocation]) -> list[Invocation]:
+    """Return the invocations that asked for recipes of `ablation` alone."""
+    made: dict[ComparisonKey, dict[str, str]] = {}
+    for entry in entries:
+        if entry.key not in made:
+            made[entry.key] = {}
+            with suppress(UsageError):  # scale, overrides or code are not there any more
+                made[entry.key] = lineages_at(ablation, entry.scale, entry.overrides)
+    return [e for e in entries if all(made[e.key].get(cell.variant) == cell.recipe for cell in e.cells)]
 
 
 def _named(id: str, own: list[Invocation], index: InvocationIndex) -> Invocation:
