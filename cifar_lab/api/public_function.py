@@ -1,4 +1,4 @@
-"""What all public functions have in common: the check of their arguments' names, and single precision."""
+"""Checks that all public functions share: the names of their arguments, and single precision."""
 
 from __future__ import annotations
 
