@@ -45,10 +45,26 @@ _HOMES = {
 """Module of each public name."""
 __all__ = [*sorted(_HOMES)]
 
+_COMMANDS = (
+    *("ablate", "ablate-best", "clean", "describe", "diff", "doctor", "failures", "fsck", "judge", "list", "pack"),
+    *("report", "run-ablation", "status", "sweep", "sweep-best", "sweep-confirm", "sweep-importance", "sweep-report"),
+    *("sweep-status", "sync", "tail", "train", "ui"),
+)
+"""Commands that no public name does the same as."""
+
+
+def _hint(name: str) -> str:
+    """Return the command of this name, or the nearest public name."""
+    if (command := name.replace("_", "-")) in _COMMANDS:
+        return f"; it is a command: cifar-lab {command} --help"
+    from cifar_lab.errors import nearest
+
+    return nearest(name, __all__).replace("; one of:", "; it has")
+
 
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
-        raise AttributeError(f"module 'cifar_lab' has no attribute '{name}'; it has {', '.join(__all__)}")
+        raise AttributeError(f"module 'cifar_lab' has no attribute '{name}'{_hint(name)}")
     value: object = getattr(_import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

@@ -31,6 +31,10 @@ GROUPS: tuple[Group, ...] = (
 )  # fmt: skip
 TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 """Form of `module:function`."""
+OWN = "module:function of your own"
+"""Alternative to the names of what is built in or registered."""
+NOTEBOOK = ("__main__", "__mp_main__")
+"""Modules that hold what a notebook's cells or a script define."""
 SUPPLIED: dict[Group, frozenset[str]] = {
     "models": frozenset({"classes", "side"}),
     "datasets": frozenset(),
@@ -90,8 +94,8 @@ class Registered:
         targets = registered(self.group)
         if name in targets:
             return targets[name]
-        *most, last = [repr(each) for each in (*self.built_in, *targets)] or ["module:function"]
-        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(most)} or {last}" if most else last})
+        names = [repr(each) for each in (*self.built_in, *targets)]
+        raise PydanticKnownError("literal_error", {"expected": " or ".join(filter(None, [", ".join(names), OWN]))})
 
 
 class BrokenExtension(NamedTuple):
@@ -121,9 +125,11 @@ def load_extension(group: Group, target: str) -> Extension:
     """Import the extension at `target`, `module:function`.
 
     Raises:
-        RecipeError: the module cannot be imported, or has no such function.
+        RecipeError: the module cannot be imported, or has no such function, or is a notebook.
     """
     module_name, _, path = target.partition(":")
+    if module_name in NOTEBOOK:
+        raise RecipeError(f"{group} {target}: {not_of_a_file(path)}")
     try:
         value: Any = _imported(module_name)
     except Exception as error:  # an extension may raise anything while it is imported
@@ -138,6 +144,14 @@ def load_extension(group: Group, target: str) -> Extension:
     if not callable(value):
         raise RecipeError(f"{group} {target}: not a function, but {type(value).__name__}")
     return Extension(factory=value)
+
+
+def not_of_a_file(name: str) -> str:
+    """Return what to do about a function of a notebook's cell or a script, which no worker process has."""
+    return (
+        "worker processes cannot see what a notebook's cell or a script defines; write it to a file beside it "
+        f"(%%writefile mine.py in a notebook) and name it 'mine:{name}'"
+    )
 
 
 def check_options(group: Group, target: str, options: Mapping[str, Any]) -> dict[str, Any]:

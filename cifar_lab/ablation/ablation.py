@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, StrictBool, StrictInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, model_validator
 
 from cifar_lab.ablation.claim import LESS_IS_BETTER as LESS_IS_BETTER
 from cifar_lab.ablation.claim import METRICS as METRICS
@@ -18,15 +18,18 @@ from cifar_lab.ablation.declaration import Declaration, Name
 from cifar_lab.config.baselines import EFFICIENT_RESNET, FAST, RESNET18
 from cifar_lab.config.distillation_config import why_no_teacher
 from cifar_lab.config.overrides import format_overrides
+from cifar_lab.config.plain_values import plain
 from cifar_lab.config.recipe import Recipe, paths
 from cifar_lab.errors import AblationError, RecipeError, UsageError, nearest
+
+Seeds = Annotated[tuple[StrictInt, ...], BeforeValidator(plain)]
 
 
 class Variant(Declaration):
     """Named minimal diff on the baseline; an empty diff is the baseline itself."""
 
     name: Name
-    diff: dict[str, Any] = Field(default_factory=dict)
+    diff: Annotated[dict[str, Any], AfterValidator(plain)] = Field(default_factory=dict)
     over_budget: StrictBool = False
     """True if declared to exceed the budget, and trained for reference."""
     base: Name | None = None
@@ -35,7 +38,7 @@ class Variant(Declaration):
     """Earlier variant from whose final weights, of the same seed, the training starts; None: from scratch."""
     distills_from: Name | tuple[Name, ...] = ()
     """Earlier variant that is the teacher of a distillation, or several that are so together; empty: no teacher."""
-    teacher_seeds: tuple[StrictInt, ...] = ()
+    teacher_seeds: Seeds = ()
     """Seeds of the teachers, which then teach every seed of this variant together; empty: the student's own seed."""
 
     @property
@@ -109,7 +112,7 @@ class Ablation(Declaration):
     control: str
     chain: StrictBool = False
     """True if the variants are stages: the first is the control, and each other is compared with the one before."""
-    seeds: tuple[StrictInt, ...] = (0, 1, 2)
+    seeds: Seeds = (0, 1, 2)
     claims: tuple[Claim, ...] = ()
     margins: dict[Literal["smoke", "small", "writeup"], Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Equivalence margin by scale, in percentage points of accuracy; empty: `MARGINS`."""

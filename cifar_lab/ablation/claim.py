@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from cifar_lab.ablation.declaration import Declaration, Name, as_json
+from cifar_lab.config.plain_values import plain
 from cifar_lab.errors import AblationError
 
 Points = Annotated[float, Field(gt=0, le=100, strict=True)]
@@ -61,7 +62,7 @@ class Claim(Declaration):
     of the claims that answer one question by one metric hold together at 95 %."""
     scale: Literal["smoke", "small", "writeup"] = "writeup"
     protocol: Literal["holdout", "writeup"] = "writeup"
-    under: dict[str, Any] = Field(default_factory=dict)
+    under: Annotated[dict[str, Any], AfterValidator(plain)] = Field(default_factory=dict)
     """Settings of the claim that the ablation's baseline lacks, as a diff on it. Judged without them, only the claim's
     direction is tested."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,8 @@ from cifar_lab import extension
 from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config import scale as scales
-from cifar_lab.errors import UsageError
+from cifar_lab.config.plain_values import plain
+from cifar_lab.errors import UsageError, shortened
 from cifar_lab.execution.resolved_recipes import MOST_SEEDS
 from cifar_lab.object_store import is_address, parse_address
 from cifar_lab.redaction import NOTIFY_URLS
@@ -20,18 +22,63 @@ from cifar_lab.store.ablation_lookup import IN_PYTHON, find_known
 if TYPE_CHECKING:
     import numpy as np
 
+    from cifar_lab.api.results import RunResult
     from cifar_lab.execution.request import Request, RequestArguments
     from cifar_lab.inference.input_images import InputImages
     from cifar_lab.inference.run_names import ChosenRuns
+    from cifar_lab.inference.stored_cells import StoredCell
     from cifar_lab.mlflow_sync.logged_model import ModelLogging
+
+    Runs = str | StoredCell | RunResult | Sequence[str | StoredCell]
 
 Folder = str | os.PathLike[str]
 Say = Callable[[str], None]
 
 
-def run_words(run: str | Sequence[str]) -> list[str]:
-    """Return the names of one run or several as a list."""
-    return [run] if isinstance(run, str) else list(run)
+def choose(run: Runs, runs: Folder | None, scale: str | None, invocation: str | None) -> ChosenRuns:
+    """Return the finished cells that `run` names or is; a cell or result that is given itself has its own folder.
+
+    Raises:
+        UsageError: it is something else, or a run is not there or not finished.
+        TrackingError: nothing in `runs` matches.
+    """
+    from cifar_lab.inference.run_names import choose_runs
+
+    require_setting(scale, None, None, None)
+    require_text(invocation=invocation)
+    named = _runs_in(run)
+    own = {folder for _, folder in named if folder is not None} if runs is None else set()
+    if len(own) > 1:
+        raise UsageError(f"the runs are of several folders, {', '.join(map(str, sorted(own)))}; one is read at a time")
+    place = own.pop() if own else records_folder(runs)
+    return choose_runs(place, [word for word, _ in named], scale=scale, invocation=invocation)
+
+
+def _runs_in(run: object) -> list[tuple[str, Path | None]]:
+    """Return the names of runs, with the folder of records of those that are given themselves."""
+    from cifar_lab.api.results import RunResult
+    from cifar_lab.inference.stored_cells import StoredCell
+
+    if isinstance(run, str):
+        return [(run, None)]
+    if isinstance(run, StoredCell):
+        return [(run.fingerprint, run.folder.parent)]
+    if isinstance(run, RunResult):
+        return [(each, run.runs) for each in run.fingerprints.values()]
+    if isinstance(run, Iterable):
+        return [each for one in run for each in _runs_in(one)]
+    raise UsageError(f"run is the name of a run, a cell of load_cell, a result of run, or a list of these, got {run!r}")
+
+
+def control_of(run: object, control: str | None) -> str | None:
+    """Return the variant that others are compared with: `control`, else that of a result that is given itself."""
+    from cifar_lab.api.results import RunResult
+
+    require_text(control=control)
+    if control is not None or not isinstance(run, RunResult):
+        return control
+    own = run.comparison.control
+    return own if any(name.rpartition("/")[0] == own for name in run.fingerprints) else None
 
 
 def open_images(images: Folder | np.ndarray, chosen: ChosenRuns, *, resize: bool) -> InputImages:
@@ -44,6 +91,87 @@ def open_images(images: Folder | np.ndarray, chosen: ChosenRuns, *, resize: bool
 
     fit = Fit(require_same_side(chosen), resize)
     return read_images(Path(images), fit) if isinstance(images, str | os.PathLike) else images_of_array(images, fit=fit)
+
+
+def require_text(**named: object) -> None:
+    """Check that arguments, by name, are text or None.
+
+    Raises:
+        UsageError: one is something else.
+    """
+    for name, value in named.items():
+        if value is not None and not isinstance(value, str):
+            raise UsageError(f"{name} is text, got {shortened(repr(value), 80)}")
+
+
+def require_count(name: str, value: object) -> None:
+    """Check that an argument is a whole number from 1 up, or None.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
+        raise UsageError(f"{name} is a whole number from 1 up, got {value!r}")
+
+
+def require_margin(margin: object) -> None:
+    """Check that a margin is a fraction above 0, or None.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if margin is not None and (isinstance(margin, bool) or not isinstance(margin, Real) or not 0 < float(margin) < 1):
+        raise UsageError(f"margin is a fraction between 0 and 1, 0.005 for half a point, got {margin!r}")
+
+
+def as_path(value: object, argument: str) -> Path:
+    """Return a path that is given as text or a path.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise UsageError(f"{argument} is a path, got {shortened(repr(value), 80)}")
+    return Path(value)
+
+
+def device_name(device: object) -> str:
+    """Return the name of a device, that of a `torch.device`, too.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not isinstance(device, str) and f"{type(device).__module__}.{type(device).__name__}" != "torch.device":
+        raise UsageError(f"device is auto, cpu, cuda, mps or one GPU, cuda:1, got {shortened(repr(device), 80)}")
+    return str(device)
+
+
+def listener(say: object) -> Say:
+    """Return the function that is called with lines; None: one that says nothing.
+
+    Raises:
+        UsageError: it cannot be called.
+    """
+    if say is None:
+        return say_nothing
+    if not callable(say):
+        raise UsageError(f"say is a function that takes a line, such as print, or None, got {shortened(repr(say), 80)}")
+    heard: Say = say
+    return heard
+
+
+def as_overrides(overrides: object) -> dict[str, Any]:
+    """Return overrides with plain numbers; None: none.
+
+    Raises:
+        UsageError: they are no dictionary of paths.
+    """
+    if overrides is None:
+        return {}
+    if not isinstance(overrides, Mapping) or not all(isinstance(path, str) for path in overrides):
+        got = shortened(repr(overrides), 80)
+        raise UsageError(f"overrides are a dictionary, as in {{'train.epochs': 3}}, got {got}")
+    return dict(plain(overrides))
 
 
 def say_nothing(_: str) -> None:
@@ -59,6 +187,8 @@ def runs_folder(runs: Folder | None) -> Path:
         UsageError: another address, or the package for it is not installed.
         ObjectStoreError: the store does not answer, or refuses.
     """
+    if runs is not None:
+        as_path(runs, "runs")
     given = runs if runs is not None else os.environ.get("CIFAR_LAB_RUNS") or "runs"
     if isinstance(given, str) and is_address(given):
         from cifar_lab.store.mirror import open_mirror
@@ -81,7 +211,9 @@ def records_folder(runs: Folder | None) -> Path:
 
 def known_ablations(folder: Folder | None) -> registry.Registry:
     """Return the registry with the ablations of `folder`; by default of those in `CIFAR_LAB_ABLATIONS`."""
-    return registry.discover(*([Path(folder)] if folder is not None else registry.folders_of_environment()))
+    return registry.discover(
+        *([as_path(folder, "folder")] if folder is not None else registry.folders_of_environment())
+    )
 
 
 def resolve_ablation(ablation: str | Ablation, folder: Folder | None, runs: Folder | None = None) -> Ablation:
@@ -92,12 +224,23 @@ def resolve_ablation(ablation: str | Ablation, folder: Folder | None, runs: Fold
     """
     if isinstance(ablation, Ablation):
         return ablation
+    require_ablation(ablation)
     known = known_ablations(folder)
     if ablation in known.known():  # a store that holds `runs` is not asked
         return known.find(ablation)
     place, here = records_folder(runs), Path.cwd()
     shown = place.relative_to(here) if place.is_relative_to(here) else place
     return find_known(known, ablation, shown, option=IN_PYTHON)
+
+
+def require_ablation(ablation: object) -> None:
+    """Check that an ablation is given by its name or itself.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not isinstance(ablation, str | Ablation):
+        raise UsageError(f"ablation is a name or one Ablation, got {shortened(repr(ablation), 80)}")
 
 
 def check_source(data: object) -> str | None:
@@ -134,11 +277,12 @@ def require_names(names: Iterable[str], argument: str = "variants", example: str
     """Return names as a list.
 
     Raises:
-        UsageError: they are one string, whose characters would be taken for names.
+        UsageError: they are one string, whose characters would be taken for names, or no names.
     """
-    if isinstance(names, str):
-        raise UsageError(f"{argument} is a list of names, as in {example}, got {names!r}")
-    return list(names)
+    listed = None if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
+    if listed is None or not all(isinstance(name, str) for name in listed):
+        raise UsageError(f"{argument} is a list of names, as in {example}, got {shortened(repr(names), 80)}")
+    return listed
 
 
 def require_setting(
@@ -151,6 +295,8 @@ def require_setting(
     """
     if scale is not None:
         scales.find_scale(scale)
+    require_text(data=data if not isinstance(data, os.PathLike) else None, invocation=invocation)
+    as_overrides(overrides)
     if invocation is not None and (scale is not None or data is not None or overrides):
         raise UsageError("invocation names a whole setting; leave scale, data and overrides out")
 
@@ -185,7 +331,8 @@ def check_tracking(
     from cifar_lab.execution.stop_signals import LONGEST_HOURS, SHORTEST_HOURS, end_of_time
     from cifar_lab.mlflow_sync.user_fields import require_label
 
-    labels = tags if tags is not None else {}
+    require_text(log_model=log_model, register=register)
+    labels, hours = tags if tags is not None else {}, plain(hours)
     if not isinstance(labels, Mapping):
         raise UsageError(f"tags are a dictionary, as in {{'team': 'vision'}}, got {tags!r}")
     if not isinstance(note, str):
@@ -215,7 +362,7 @@ def notification_urls(notify: str | Sequence[str] | None) -> list[str]:
     """
     if notify is None:
         return os.environ.get(NOTIFY_URLS, "").split()
-    urls = [notify] if isinstance(notify, str) else list(notify)
+    urls = [notify] if isinstance(notify, str) else list(notify) if isinstance(notify, Iterable) else [notify]
     if not all(isinstance(url, str) for url in urls):
         raise UsageError("notify takes an address, or a list of them")
     return urls
@@ -234,7 +381,7 @@ def check_arguments(
 
     if isinstance(seeds, str) or not isinstance(seeds, Iterable | None):
         raise UsageError(f"seeds is a list of integers, as in range(3), got {seeds!r}")
-    taken = tuple(seeds) if seeds is not None else None
+    taken, max_params = (plain(tuple(seeds)) if seeds is not None else None), plain(max_params)
     if taken is not None and (not taken or len(set(taken)) != len(taken) or len(taken) > MOST_SEEDS):
         raise UsageError(f"seeds are 1 to {MOST_SEEDS} different integers, got {len(taken)}: {list(taken[:5])}")
     if not all(type(seed) is int and seed >= 0 for seed in taken or ()):
@@ -242,7 +389,7 @@ def check_arguments(
     if type(max_params) is not int or max_params < 1:
         raise UsageError(f"max_params is an integer from 1 up, got {max_params!r}")
     return RequestArguments(
-        scale=scales.find_scale(scale), overrides=dict(overrides or {}), seeds=taken, max_params=max_params,
-        device=device,
+        scale=scales.find_scale(scale), overrides=as_overrides(overrides), seeds=taken, max_params=max_params,
+        device=device_name(device),
         variants=require_names(variants) if variants is not None else None, workers=str(workers),
     )  # fmt: skip

@@ -17,13 +17,16 @@ from cifar_lab.api.argument_checks import (
     check_arguments,
     check_source,
     check_tracking,
+    listener,
     notification_urls,
+    require_ablation,
     require_imported_code,
+    require_text,
     resolve_ablation,
     runs_folder,
-    say_nothing,
     warning_of_name,
 )
+from cifar_lab.api.public_function import public
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.config.recipe_file import read_recipe
 from cifar_lab.errors import OutOfSpace, TimeOver, UsageError
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from cifar_lab.report.notification import Notification
 
 
+@public
 @process_settings.restored()
 def plan(
     ablation: str | Ablation, *, scale: str = "writeup", seeds: Iterable[int] | None = None, data: str | None = None,
@@ -57,12 +61,13 @@ def plan(
     typed = check_arguments(scale, seeds, overrides, variants, workers, device, max_params)
     found = request.resolve_request(
         resolve_ablation(ablation, folder, runs), typed, data=check_source(data), runs=runs_folder(runs),
-        say=say or say_nothing,
+        say=listener(say),
     )  # fmt: skip
     require_imported_code(found)
     return PlanResult(found)
 
 
+@public
 def run(
     ablation: str | Ablation, *, scale: str = "writeup", seeds: Iterable[int] | None = None, data: str | None = None,
     runs: Folder | None = None, overrides: Mapping[str, Any] | None = None, variants: Iterable[str] | None = None,
@@ -114,7 +119,9 @@ def run(
     given = dict(locals())
     from cifar_lab.store.ablation_file import folder_of, keep, require_ablation_name
 
-    place, tell = runs_folder(runs), say or say_nothing
+    place, tell = runs_folder(runs), listener(say)
+    require_ablation(ablation)
+    require_text(experiment_prefix=experiment_prefix)
     name = ablation.name if isinstance(ablation, Ablation) else ablation
 
     def train(message: Notification) -> RunResult:
@@ -124,7 +131,7 @@ def run(
         require_ablation_name(chosen.name)
         if isinstance(ablation, Ablation) and (line := warning_of_name(ablation)) is not None:
             tell(line)
-        given.update(ablation=chosen.name, seeds=typed.seeds, variants=typed.variants)
+        given.update(ablation=chosen.name, variants=typed.variants, **_as_typed(typed))
 
         def keep_ablation() -> None:
             if isinstance(ablation, Ablation):
@@ -139,6 +146,7 @@ def run(
     return _notifying(train, notify, f"run {name}", experiment_prefix, tell)
 
 
+@public
 def train_recipe(
     recipe: Folder | Recipe | None = None, *, parent: str | None = None, scale: str | None = None,
     seeds: Iterable[int] | None = None, data: str | None = None, runs: Folder | None = None,
@@ -167,13 +175,14 @@ def train_recipe(
         KeyboardInterrupt: Ctrl-C, once the state is saved; the same call goes on from there.
     """
     given = dict(locals())
-    place, tell = runs_folder(runs), say or say_nothing
+    place, tell = runs_folder(runs), listener(say)
+    require_text(parent=parent, experiment_prefix=experiment_prefix)
 
     def train(message: Notification) -> RunResult:
         tracking = check_tracking(log_model, register, tags, note, hours, offline=offline)
         typed = check_arguments(scale or "writeup", seeds, overrides, None, 1, device, max_params)
         name, start, source, seed = _start(recipe, parent, scale, place, typed.overrides)
-        given.update(seeds=typed.seeds)
+        given.update(_as_typed(typed))
         return _train(
             single_recipe(name, start, "`cifar_lab.train_recipe`"), typed._replace(seeds=typed.seeds or (seed,)),
             tracking, message, call=(train_recipe, given), data=check_source(data) or source, place=place, tell=tell,
@@ -181,6 +190,14 @@ def train_recipe(
         )  # fmt: skip
 
     return _notifying(train, notify, "train_recipe", experiment_prefix, tell)
+
+
+def _as_typed(typed: RequestArguments) -> dict[str, object]:
+    """Return the arguments that may have been numbers of numpy or a device of torch, as plain values."""
+    return {
+        "seeds": typed.seeds, "overrides": dict(typed.overrides), "device": typed.device,
+        "max_params": typed.max_params,
+    }  # fmt: skip
 
 
 def _start(

@@ -45,17 +45,19 @@ def compare(
     o.require_setting(invocation, [name], scale, data, overrides or [])
     from cifar_lab.store.ablation_file import SEARCH
 
-    diff = parse_overrides(overrides or [])
+    diff, now = parse_overrides(overrides or []), None
     if name != "train" and not name.startswith(SEARCH):
         known = registry.discover(*(ablations or []))
         if name in known.known():
-            known.find(name)  # its file may be broken
+            now = known.find(name)  # its file may be broken
         elif not (has_run(name, runs) or kept_as(name, runs)):
             raise unknown_ablation(name, known, runs)
     from cifar_lab.report import table_formats
     from cifar_lab.results.compare import compare as compare_cells
 
-    comparison = compare_cells(runs.resolve(), name, scale=scale, data=data, overrides=diff, invocation=invocation)
+    comparison = compare_cells(
+        runs.resolve(), name, scale=scale, data=data, overrides=diff, invocation=invocation, now=now
+    )
     if variants is not None:
         comparison = comparison.only([name.strip() for name in variants.split(",")])
     if as_json or format == "json":

@@ -125,8 +125,8 @@ def _settings(
     o.require_setting(invocation, [name] if name is not None else [], scale, data, overrides or [])
     if name is None:
         return read_settings(runs.resolve(), scale=scale, data=data)
-    selected = {"scale": scale, "data": data, "invocation": invocation}
-    return [select(runs.resolve(), name, overrides=parse_overrides(overrides or []), **selected)]
+    diff = parse_overrides(overrides or [])
+    return [select(runs.resolve(), name, scale=scale, data=data, overrides=diff, invocation=invocation)]
 
 
 def _all(found: list[AblationStatus], runs: Path) -> RenderableType:

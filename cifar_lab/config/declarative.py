@@ -11,13 +11,22 @@ from cifar_lab.errors import CifarLabError, nearest, shortened
 
 
 class DeclarativeModel(BaseModel):
-    """Frozen, keyword-only model; validation errors are raised as one line of `error`."""
+    """Frozen model; validation errors are raised as one line of `error`.
+
+    Fields are given by keyword; a first field that is the name may stand alone.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
     error: ClassVar[type[CifarLabError]]
     """Exception that a subclass raises for invalid fields."""
 
-    def __init__(self, **fields: object) -> None:
+    def __init__(self, *name: object, **fields: object) -> None:
+        first = next(iter(type(self).model_fields))
+        if name and (len(name) > 1 or first != "name" or "name" in fields):
+            got = shortened(repr(name[-1]), 80)
+            raise self.error(f"{type(self).__name__} takes its fields by name, as in {first}=…, got {got}")
+        if name:
+            fields["name"] = name[0]
         try:
             super().__init__(**fields)
         except ValidationError as error:

@@ -10,7 +10,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -39,14 +39,15 @@ from cifar_lab.config.optimizer_config import ClipConfig as ClipConfig
 from cifar_lab.config.optimizer_config import LookaheadConfig as LookaheadConfig
 from cifar_lab.config.optimizer_config import OptimizerConfig as OptimizerConfig
 from cifar_lab.config.optimizer_config import SAMConfig as SAMConfig
+from cifar_lab.config.plain_values import find_code, plain
 from cifar_lab.config.recipe_part import LARGEST as LARGEST
 from cifar_lab.config.recipe_part import Count, Fraction, RecipePart, with_name
 from cifar_lab.config.train_config import CallbackConfig as CallbackConfig
 from cifar_lab.config.train_config import MetricConfig as MetricConfig
 from cifar_lab.config.train_config import SWAConfig as SWAConfig
 from cifar_lab.config.train_config import TrainConfig as TrainConfig
-from cifar_lab.errors import RecipeError, nearest
-from cifar_lab.extension import Group, Options, Registered, check_options
+from cifar_lab.errors import RecipeError, nearest, shortened
+from cifar_lab.extension import NOTEBOOK, OWN, Group, Options, Registered, check_options, not_of_a_file
 
 if TYPE_CHECKING:
     from cifar_lab.config.baselines import EFFICIENT_RESNET as EFFICIENT_RESNET
@@ -187,7 +188,11 @@ class Recipe(RecipePart):
         Raises:
             RecipeError: a path is unknown, or a value has the wrong type or range; the message suggests a valid name.
         """
-        tree = self.model_dump(mode="json")
+        if not isinstance(diff, Mapping):
+            raise RecipeError(
+                f"overrides are a dictionary, as in {{'train.epochs': 3}}, got {shortened(repr(diff), 80)}"
+            )
+        tree, diff = self.model_dump(mode="json"), plain(diff)
         for path, value in diff.items():
             _place(tree, path, value)
         recipe = _validated(tree, diff)
@@ -297,7 +302,18 @@ def _validated(tree: dict[str, Any], diff: Mapping[str, object]) -> Recipe:
     except ValidationError as error:
         raise RecipeError(_one_line(error, diff)) from error
     except (TypeError, ValueError, RecursionError) as error:
+        for path, value in diff.items():
+            if (code := find_code(value)) is not None:
+                raise RecipeError(f"{path}: {_named_by(code)}") from error
         raise RecipeError(f"a recipe holds JSON values only: {error}") from error
+
+
+def _named_by(code: Callable[..., object]) -> str:
+    """Return how a recipe names a function or class."""
+    module, name = getattr(code, "__module__", None) or "module", getattr(code, "__qualname__", type(code).__qualname__)
+    if module in NOTEBOOK:
+        return not_of_a_file(name)
+    return f"a recipe names code as module:function, '{module}:{name}', and does not hold it"
 
 
 def _one_line(error: ValidationError, diff: Mapping[str, object]) -> str:
@@ -313,7 +329,9 @@ def _one_line(error: ValidationError, diff: Mapping[str, object]) -> str:
     value = json.dumps(diff.get(path, first["input"]), default=str)
     if first["type"] == "literal_error":
         hint = nearest(str(first["input"]), re.findall(r"'([^']+)'", rule))
-        rule = "is not one of its values" if hint.startswith("; one of") else rule
+        if hint.startswith("; one of"):
+            hint += f", or {OWN}" if OWN in rule else ""
+            rule = "is not one of its values"
     elif alternatives:
         rule += f" (or {alternatives[0]} each)"
     return f"{path}={value}: {rule}{hint}"

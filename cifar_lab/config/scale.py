@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from cifar_lab.config.overrides import format_overrides
 from cifar_lab.config.recipe import NUMERICS, Recipe
-from cifar_lab.errors import RegistryError, UsageError, nearest
+from cifar_lab.errors import RegistryError, UsageError, nearest, shortened
 
 FEW = 500_000
 """Maximum number of steps for which two schedules are compared."""
@@ -67,8 +67,10 @@ def find_scale(name: str) -> Scale:
 
     Raises:
         RegistryError: there is none.
-        UsageError: N is not a whole number from 2 up.
+        UsageError: N is not a whole number from 2 up, or it is no name.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"scale is a name, {', '.join(SCALES)}, got {shortened(repr(name), 80)}")
     base, slash, share = name.partition("/")
     if base not in SCALES:
         raise RegistryError(f"no scale named '{base}'{nearest(base, SCALES)}")

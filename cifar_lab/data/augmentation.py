@@ -231,7 +231,9 @@ def pixel_affine(normalise: bool) -> Batch:
 
     Pixels are from 0 to 255.
     """
-    mean, std = (torch.tensor(MEAN), torch.tensor(STD)) if normalise else (torch.zeros(3), torch.ones(3))
+    mean, std = (
+        torch.tensor(each, dtype=torch.float32) for each in ((MEAN, STD) if normalise else ((0, 0, 0), (1, 1, 1)))
+    )
     return 1 / (255 * std), -mean / std
 
 

@@ -10,17 +10,22 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.execution.autocompile import decide_compile
 from cifar_lab.execution.engine import LOCAL, Listener
 from cifar_lab.execution.plan import Plan, PlannedCell
 from cifar_lab.execution.request import Request
+from cifar_lab.execution.resolved_recipes import BY_HAND
 from cifar_lab.execution.runner import RunReport, carry_out
 from cifar_lab.execution.step_timing import time_steps
 from cifar_lab.execution.upload import Upload
-from cifar_lab.results.compare import compare
+from cifar_lab.results.compare import tabulate
 from cifar_lab.results.comparison import Comparison
+from cifar_lab.results.declaration import of_declaration
+from cifar_lab.store.ablation_file import SEARCH
 from cifar_lab.store.cell_record import ENDED
 from cifar_lab.store.invocation import RecordedCommand, StoppingRule
+from cifar_lab.store.selection import select
 
 OpenListener = Callable[[Request, list[PlannedCell]], AbstractContextManager[Listener]]
 """Function that opens an observer of the training of these cells; it is called once they are decided upon."""
@@ -74,4 +79,14 @@ def complete(
     after = replace(plan, cells=tuple(replace(cell, state=cell.now(runs)) for cell in plan.cells))
     ended = sum(cell.now(runs) in ENDED for cell in plan.to_train(retry_failed=True))
     others = max(0, ended - report.trained)
-    return CompletedRun(after, report, others, compare(runs, plan.ablation.name, invocation=report.invocation))
+    return CompletedRun(after, report, others, _compare(plan.ablation, report.invocation, runs))
+
+
+def _compare(ablation: Ablation, invocation: str, runs: Path) -> Comparison:
+    """Compare the variants of a declaration in the setting of its invocation.
+
+    Single recipes trained by hand and candidates of a search have no declaration but what was asked for.
+    """
+    setting = select(runs, ablation.name, invocation=invocation)
+    is_declared = ablation.name != BY_HAND and not ablation.name.startswith(SEARCH)
+    return tabulate(of_declaration(setting, ablation) if is_declared else setting, runs)

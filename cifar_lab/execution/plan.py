@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.ablation.lineage import lineages
 from cifar_lab.config.distillation_config import why_no_teacher
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
-from cifar_lab.config.recipe import DRAWS, Recipe
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.config.scale import Scale
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.errors import DamageError, UsageError
@@ -120,13 +120,27 @@ def make_plan(
         UsageError: an unknown variant, an override that does not fit, two variants that coincide at this scale.
         BudgetError: a declared network exceeds `max_params` and is not marked as over budget.
     """
-    overrides = dict(overrides or {})
+    overrides, cells = make_cells(
+        ablation, scale=scale, images=dataset.shape, data_hash=dataset.hash, runs=runs, overrides=overrides or {},
+        variants=variants, seeds=seeds, max_params=max_params,
+    )  # fmt: skip
+    return Plan(ablation=ablation, scale=scale, source=source, dataset=dataset, overrides=overrides, cells=cells)
+
+
+def make_cells(
+    ablation: Ablation, *, scale: Scale, images: ImageShape, data_hash: str, runs: Path, overrides: Mapping[str, Any],
+    variants: list[str] | None, seeds: tuple[int, ...] | None, max_params: int,
+) -> tuple[dict[str, Any], tuple[PlannedCell, ...]]:  # fmt: skip
+    """Resolve every cell for images of a shape and a hash; return the overrides as recipes hold them, and the cells.
+
+    Raises:
+        UsageError, BudgetError: as `make_plan`.
+    """
     declared, recipes = make_recipes(
-        ablation, scale=scale, overrides=overrides, variants=variants, max_params=max_params, images=dataset.shape
+        ablation, scale=scale, overrides=overrides, variants=variants, max_params=max_params, images=images
     )
-    names = list(declared)
+    names, lineage = list(declared), lineages(ablation, recipes)
     as_held = declared[names[0]].flat()
-    overrides = {path: as_held[path] for path in overrides}  # 1 and 1.0 are the same value if the field is a float
     made: dict[tuple[str, int], PlannedCell] = {}
 
     def place(name: str, seed: int) -> PlannedCell:
@@ -141,30 +155,27 @@ def make_plan(
                 for its in variant.teacher_seeds or (seed,)
             ]
             made[name, seed] = _cell(
-                name, seed, declared[name], recipes[name], dataset, runs, parent, teachers, variant.teacher_seeds
+                name, seed, declared[name], recipes[name], lineage[name], images, data_hash, runs, parent, teachers
             )
         return made[name, seed]
 
     for seed in seeds if seeds is not None else ablation.seeds:
         for name in names:
             place(name, seed)
-    cells = tuple(made.values())
-    return Plan(ablation=ablation, scale=scale, source=source, dataset=dataset, overrides=overrides, cells=cells)
+    # 1 and 1.0 are the same value if the field is a float
+    return {path: as_held[path] for path in overrides}, tuple(made.values())
 
 
 def _cell(
-    name: str, seed: int, declared: Recipe, recipe: Recipe, dataset: Dataset, runs: Path,
-    parent: PlannedCell | None, teachers: Sequence[PlannedCell], fixed: tuple[int, ...],
+    name: str, seed: int, declared: Recipe, recipe: Recipe, lineage: str, images: ImageShape, data_hash: str,
+    runs: Path, parent: PlannedCell | None, teachers: Sequence[PlannedCell],
 ) -> PlannedCell:  # fmt: skip
-    """Return a cell; `fixed`: seeds of the teachers if they teach every seed."""
-    lineage = recipe.digest()
+    """Return a cell with the fingerprints of its parent and its teachers in its recipe."""
     if teachers:
         recipe = recipe.override({"train.distill.teacher": [teacher.fingerprint for teacher in teachers]})
-        lineage = f"{lineage} taught by {_lineage_of(teachers, fixed)}"
     if parent is not None:
         recipe = recipe.override({"init_from": parent.fingerprint})
-        lineage = f"{lineage} with draws {DRAWS} after {parent.lineage}"
-    fingerprint = recipe.fingerprint(seed=seed, data_hash=dataset.hash)
+    fingerprint = recipe.fingerprint(seed=seed, data_hash=data_hash)
     needed = [*([parent] if parent is not None else []), *teachers]
     return PlannedCell(
         variant=name,
@@ -174,18 +185,12 @@ def _cell(
         fingerprint=fingerprint,
         state=CellRecord(runs / fingerprint).state(),
         lineage=lineage,
-        images=dataset.shape,
+        images=images,
         needs=tuple(dict.fromkeys(name for each in needed for name in (each.fingerprint, *each.needs))),
         teacher_macs=(
-            sum(each.cost.work for each in teachers) if teachers else _typed_teachers_macs(recipe, runs, dataset.hash)
+            sum(each.cost.work for each in teachers) if teachers else _typed_teachers_macs(recipe, runs, data_hash)
         ),
     )
-
-
-def _lineage_of(teachers: Sequence[PlannedCell], fixed: tuple[int, ...]) -> str:
-    """Return a digest of the teachers' recipes and of their seeds if these are fixed, one for all seeds of students."""
-    words = [*sorted({each.lineage for each in teachers}), *map(str, sorted(fixed))]
-    return hashlib.sha256("\n".join(words).encode()).hexdigest()
 
 
 def _typed_teachers_macs(recipe: Recipe, runs: Path, data_hash: str) -> int:

@@ -19,6 +19,7 @@ from cifar_lab.execution.scheduler import Scheduler
 from cifar_lab.execution.upload import Upload
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.results.control_history import control_prior
+from cifar_lab.results.declaration import declared_fields
 from cifar_lab.results.final_metrics import headline_metric
 from cifar_lab.store.invocation import (
     MODERATED,
@@ -31,7 +32,7 @@ from cifar_lab.store.invocation import (
 )
 from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.mirror import mirror_of, refresh_runs
-from cifar_lab.store.record_files import CrossedVariants, DataSource, StoredExecution
+from cifar_lab.store.record_files import DataSource, StoredExecution
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,6 @@ def invocation_of(
         ablation=ablation.name,
         question=describe_ablation(ablation),
         factors=ablation.factors,
-        control=ablation.control,
         scale=plan.scale.name,
         protocol=plan.protocol,
         data=DataSource(name=plan.dataset.name, kind=plan.dataset.kind, hash=plan.dataset.hash, source=plan.source),
@@ -70,13 +70,11 @@ def invocation_of(
         compiling=compiling,
         provenance=provenance(),
         baseline=baseline_identity(ablation.baseline, plan.scale),
-        margin=ablation.margin(plan.scale.name),
-        crossing=_crossed(ablation),
         stopping=stopping,
         design=MODERATED if stopping is None or stopping.critical else STUDENT,
         effects_design=MODERATED if ablation.crossing() is not None and stopping is None else None,
         prior=prior,
-        against={v.name: other for v in ablation.variants if (other := ablation.compared_with(v.name))},
+        **declared_fields(ablation, plan.scale.name)._asdict(),
         labels=dict(command.labels),
         note=command.note,
     )
@@ -95,11 +93,6 @@ def find_prior(plan: Plan, runs: Path) -> VariancePrior | None:
     if read_index(runs).with_key(key):
         return None
     return control_prior(key, control, headline_metric(plan.protocol), runs)
-
-
-def _crossed(ablation: Ablation) -> CrossedVariants | None:
-    crossing = ablation.crossing()
-    return CrossedVariants(factors=crossing.factors, variants=crossing.variants) if crossing is not None else None
 
 
 def describe_ablation(ablation: Ablation) -> str:

@@ -20,6 +20,7 @@ from cifar_lab.config.seeding import stream
 from cifar_lab.errors import RecipeError, described
 from cifar_lab.models import resnet
 from cifar_lab.models.cost import BUDGET, Cost
+from cifar_lab.models.single_precision import single_precision
 
 BUILT_IN = {"resnet": resnet.build_network}
 """Functions that build the built-in networks, by name."""
@@ -31,10 +32,11 @@ OF_A_DEVICE = re.compile(
 """Words in the error of a network that the CPU cannot run and another device may."""
 
 
+@single_precision()
 def build_network(
     model: recipe.ModelConfig, *, seed: int, images: ImageShape = CIFAR10_SHAPE, device: torch.device | str = "cpu"
 ) -> nn.Module:
-    """Build the network that `model` names, with its initial weights, on `device`.
+    """Build the network that `model` names, with its initial weights in float32, on `device`.
 
     A user's network draws its weights from torch's generator, which is seeded by `seed` and restored afterwards.
 
@@ -49,6 +51,7 @@ def build_network(
 
 
 @lru_cache(maxsize=256)
+@single_precision()
 def count_network(model: recipe.ModelConfig, images: ImageShape) -> Cost:
     """Count a user's network on the meta device, without allocating its weights.
 

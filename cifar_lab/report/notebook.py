@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from cifar_lab.config.overrides import as_typed
 from cifar_lab.errors import UsageError
 from cifar_lab.report import table_content
 from cifar_lab.report.charts import comparison as charts
@@ -32,10 +33,14 @@ class Tabular:
         raise NotImplementedError
 
     def to_frame(self) -> DataFrame:
-        """Return a pandas data frame with a row for each record, an empty one without records."""
+        """Return a pandas data frame with a row for each record, an empty one without records.
+
+        Lists and mappings of `records` are text in it, as they are typed in overrides, `[1,1]`: they can be grouped by,
+        and written to any format.
+        """
         from pandas import DataFrame
 
-        return DataFrame(self.records())
+        return DataFrame([{name: _as_text(value) for name, value in row.items()} for row in self.records()])
 
     def caption(self) -> str:
         """Return the line above the table; empty for none."""
@@ -54,6 +59,11 @@ class Tabular:
         numbers = [name for name in headings if all(isinstance(row[name], int | float) for row in rows)]
         cells = [[_word(row[name]) for name in headings] for row in rows]
         return html_paragraphs([self.caption()]) + html_table(headings, cells, numbers)
+
+
+def _as_text(value: object) -> object:
+    """Return a list or mapping as it is typed, and other values as they are."""
+    return as_typed(value) if isinstance(value, list | tuple | Mapping) else value
 
 
 def html_table(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[str]) -> Markup:

@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.results.cell_results import CellResult, group, read_cell_results
 from cifar_lab.results.comparison import MIXED, Comparison
 from cifar_lab.results.comparison_rows import make_rows
 from cifar_lab.results.contrasts import design_of, make_effects, margin_before, margin_of, prior_of, stopped
+from cifar_lab.results.declaration import redeclared
 from cifar_lab.results.final_metrics import headline_metric
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
 from cifar_lab.store.invocation import Invocation
@@ -22,21 +24,22 @@ from cifar_lab.store.selection import Selection, select, typed
 
 def compare(
     runs: Path, ablation: str, *, scale: str | None = None, data: str | None = None,
-    overrides: Mapping[str, Any] | None = None, invocation: str | None = None,
+    overrides: Mapping[str, Any] | None = None, invocation: str | None = None, now: Ablation | None = None,
 ) -> Comparison:  # fmt: skip
     """Compare the variants of `ablation` in the setting of its latest matching invocation, or of the one with an id.
 
     All invocations of that setting are read together: seeds that were added later join the earlier ones.
+    `now`: the declaration of that name, if there is one; the comparison says where it has been changed since.
 
     Raises:
         TrackingError: nothing in `runs` matches.
     """
     setting = select(runs, ablation, scale=scale, data=data, overrides=overrides, invocation=invocation)
-    return tabulate(setting, runs)
+    return tabulate(setting, runs, now)
 
 
-def tabulate(setting: Selection, runs: Path) -> Comparison:
-    """Build the comparison of one setting from its records in `runs`."""
+def tabulate(setting: Selection, runs: Path, now: Ablation | None = None) -> Comparison:
+    """Build the comparison of one setting from its records in `runs`; `now` as in `compare`."""
     same, latest = setting.invocations, setting.latest
     replicates = [_with_pruning(each, latest) for each in read_cell_results(setting.cells, runs)]
     protocol = common_protocol(latest, replicates)
@@ -65,6 +68,7 @@ def tabulate(setting: Selection, runs: Path) -> Comparison:
         effects=make_effects(same, of, metric, margin),
         stopping=stopped(same, of),
         others=tuple(f"--invocation {other.id} ({typed(other)})" for other in setting.others),
+        redeclared=redeclared(setting, now),
         damage=tuple(_damage(latest, replicates, runs)),
         made=tuple(_made(latest, replicates)),
     )

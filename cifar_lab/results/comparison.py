@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MIXED = "mixed"
 """In place of a protocol where the variants differ in it."""
+MIXED_EXECUTION = "* this row, or this row and the control, mix executions (device, threads, precision, compile)"
 SHORT = 12
 """Digits of a fingerprint that a note shows."""
 MOST_NAMED = 3
@@ -216,6 +217,8 @@ class Comparison:
     """True if each row is compared with another row, the stage before."""
     others: tuple[str, ...] = ()
     """Other settings that match the request."""
+    redeclared: str = ""
+    """Other recipes and variants that the ablation had in earlier invocations of its name; empty for none."""
     damage: tuple[str, ...] = ()
     """Damage of the records and notes behind the rows: file and rule, one per line."""
     made: tuple[str, ...] = ()
@@ -301,10 +304,8 @@ class Comparison:
     def _caveats(self) -> list[str]:
         lines = [f"damaged, and not used: {line}" for line in self.damage]
         if any(row.mixed_execution for row in self.rows):
-            lines.append(
-                "* this row, or this row and the control, mix executions (device, threads, precision, compile)"
-            )
-        return lines
+            lines.append(MIXED_EXECUTION)
+        return lines + [self.redeclared] * bool(self.redeclared)
 
     def _last(self) -> list[str]:
         """Return which curves still rise, and the other settings."""

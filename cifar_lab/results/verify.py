@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.ablation.ablation import LESS_IS_BETTER, METRICS, Ablation, Claim
-from cifar_lab.config.scale import baseline_identity, find_scale
+from cifar_lab.config.scale import find_scale
 from cifar_lab.errors import RegistryError, TrackingError, UsageError
 from cifar_lab.results.cell_results import (
     CellResult,
@@ -34,6 +34,7 @@ from cifar_lab.results.contrasts import (
     rule_of,
     was_dropped,
 )
+from cifar_lab.results.declaration import of_declaration
 from cifar_lab.results.stats import group_sequential
 from cifar_lab.results.stats.claims import ClaimSide, Judgement, Status, joined, judge_accuracy, judge_difference
 from cifar_lab.results.stats.decision import CHANCE
@@ -43,7 +44,7 @@ from cifar_lab.results.stats.replicates import summarise
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import MODERATED
 from cifar_lab.store.invocation_index import read_index
-from cifar_lab.store.selection import Selection, select
+from cifar_lab.store.selection import Selection, has_baseline_of, select
 
 NOT_RUN = "not run"
 DROPPED_RULE = "a stopping rule was dropped: not protected against looking"
@@ -122,9 +123,9 @@ class _Measured:
 
 def judge_claims(
     runs: Path, ablation: Ablation, *, scale: str | None = None, data: str | None = None,
-    overrides: Mapping[str, Any] | None = None, invocation: str | None = None,
+    overrides: Mapping[str, Any] | None = None, invocation: str | None = None, is_own: bool = False,
 ) -> list[JudgedClaim]:  # fmt: skip
-    """Judge each claim of `ablation` in the requested setting.
+    """Judge each claim of `ablation` in the requested setting; `is_own`: only in one that has its baseline.
 
     Without a request, the setting that the claims speak of is used if a cell of it is finished; else the latest without
     overrides; else the latest. Claims without a matching run are "not measured".
@@ -135,7 +136,10 @@ def judge_claims(
     if not read_index(runs).of_ablation(ablation.name):
         return _judged_before(ablation, NOT_RUN, runs, scale, overrides, data)
     try:
-        setting = select(runs, ablation.name, scale=scale, data=data, overrides=overrides, invocation=invocation)
+        setting = select(
+            runs, ablation.name, scale=scale, data=data, overrides=overrides, invocation=invocation,
+            declared=ablation if is_own else None,
+        )  # fmt: skip
     except TrackingError as error:  # the notes were readable above, so none of them matches
         if invocation is not None:
             raise
@@ -161,7 +165,7 @@ def _claims_met(ablation: Ablation, setting: Selection) -> int:
     A claim about this scale, this protocol, this baseline and CIFAR-10 counts 2 if its recipe matches exactly, and 1 if
     only some of its `under` settings are missing.
     """
-    latest, met, other = setting.latest, 0, _has_other_baseline(ablation, setting)
+    latest, met, other = setting.latest, 0, not has_baseline_of(ablation, setting.latest)
     for claim in ablation.claims:
         missing = claim.missing(latest.overrides)
         alike = set(latest.overrides) <= NO_SUBJECT | (claim.under.keys() - missing.keys())
@@ -170,27 +174,19 @@ def _claims_met(ablation: Ablation, setting: Selection) -> int:
     return met
 
 
-def _has_other_baseline(ablation: Ablation, setting: Selection) -> bool:
-    """Tell whether a setting was trained when the ablation had another baseline; older notes do not name theirs.
-
-    The numerics version is not compared: it makes other cells, and no other question.
-    """
-    digest = setting.latest.baseline.partition("/")[0]
-    if not digest:
-        return False
-    try:
-        scale = find_scale(setting.latest.scale)
-    except (RegistryError, UsageError):  # a note of another version, whose scale is not there
-        return True
-    return digest != baseline_identity(ablation.baseline, scale).partition("/")[0]
-
-
 def _has_finished(setting: Selection, runs: Path) -> bool:
     return any(CellRecord(runs / asked.fingerprint).state() == "finished" for asked in setting.cells)
 
 
 def judge_setting(ablation: Ablation, setting: Selection, runs: Path) -> list[JudgedClaim]:
-    """Judge each claim of `ablation` from the records of one setting in `runs`."""
+    """Judge each claim of `ablation` from the records of one setting in `runs`.
+
+    Cells of other recipes that variants of these names had before are left out, unless the baseline was another, too,
+    or the notes are so old that they name none.
+    """
+    has_other_baseline = not has_baseline_of(ablation, setting.latest)
+    if setting.latest.baseline and not has_other_baseline:
+        setting = of_declaration(setting, ablation)
     replicates = read_cell_results(setting.cells, runs)
     if any(claim.metric in FROM_CURVES for claim in ablation.claims):
         replicates = [with_curve_metrics(each, runs) for each in replicates]
@@ -198,7 +194,7 @@ def judge_setting(ablation: Ablation, setting: Selection, runs: Path) -> list[Ju
         setting=setting,
         cells=group(replicates),
         protocol=common_protocol(setting.latest, replicates),
-        has_other_baseline=_has_other_baseline(ablation, setting),
+        has_other_baseline=has_other_baseline,
         ablation=ablation,
         families=claim_families(ablation),
     )

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.ablation.lineage import lineages_at
 from cifar_lab.config.overrides import format_overrides
+from cifar_lab.config.scale import baseline_identity, find_scale
 from cifar_lab.errors import DamageError, DataError, TrackingError, UsageError, nearest
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.comparison_key import ComparisonKey
@@ -39,6 +43,8 @@ class Selection:
     """All invocations of the setting, the oldest first."""
     others: tuple[Invocation, ...] = ()
     """Latest invocation of every other setting that matches the request."""
+    redeclared: str | None = None
+    """What is left out of a setting that is restricted to one declaration; None: it is not (`results.declaration`)."""
 
     @property
     def latest(self) -> Invocation:
@@ -63,11 +69,13 @@ class Selection:
 
 def select(
     runs: Path, ablation: str, *, scale: str | None = None, data: str | None = None,
-    overrides: Mapping[str, Any] | None = None, invocation: str | None = None,
+    overrides: Mapping[str, Any] | None = None, invocation: str | None = None, declared: Ablation | None = None,
 ) -> Selection:  # fmt: skip
     """Return the setting of the latest matching invocation of `ablation`, or of the one with the id `invocation`.
 
     Without `overrides`, any match; if `scale` or `data` is given, a setting without overrides is preferred.
+    `declared`: an ablation of that name, whose baseline the invocation has; one that asked for its recipes alone is
+    preferred.
 
     Raises:
         TrackingError: nothing in `runs` matches.
@@ -81,8 +89,15 @@ def select(
         run = sorted({entry.ablation for entry in index.invocations})
         raise TrackingError(f"'{ablation}' has not been run in {runs}{nearest(ablation, run)}")
     if invocation is not None:
-        return _selection(index, _named(invocation, own, index).key)
+        chosen = _named(invocation, own, index)
+        if declared is not None and not has_baseline_of(declared, chosen):
+            raise TrackingError(f"invocation {invocation}: its baseline is not that of this declaration")
+        return _selection(index, chosen.key)
+    if declared is not None and not (own := [entry for entry in own if has_baseline_of(declared, entry)]):
+        raise TrackingError(f"'{ablation}' has not been run in {runs} with the baseline of this declaration")
     matching = _matching(own, scale, data, overrides)
+    if declared is not None:
+        matching = _of_its_recipes(declared, matching) or matching
     if not matching:
         settings = "; ".join(map(typed, _latest(own)))
         raise TrackingError(f"'{ablation}' was run as {settings}, never as asked for")
@@ -186,6 +201,29 @@ def _matches(invocation: Invocation, scale: str | None, data: str | None, overri
         and (data is None or data in known or str(Path(data).resolve()) in known)
         and (not overrides or invocation.overrides == dict(overrides))
     )
+
+
+def has_baseline_of(ablation: Ablation, entry: Invocation) -> bool:
+    """Tell whether an invocation had the baseline of `ablation`, whatever the numerics version; older notes name none.
+
+    A note of another version, whose scale is not there, had another one.
+    """
+    try:
+        mine = baseline_identity(ablation.baseline, find_scale(entry.scale))
+    except UsageError:
+        return False
+    return entry.baseline.partition("/")[0] in ("", mine.partition("/")[0])
+
+
+def _of_its_recipes(ablation: Ablation, entries: Sequence[Invocation]) -> list[Invocation]:
+    """Return the invocations that asked for recipes of `ablation` alone."""
+    made: dict[ComparisonKey, dict[str, str]] = {}
+    for entry in entries:
+        if entry.key not in made:
+            made[entry.key] = {}
+            with suppress(UsageError):  # scale, overrides or code are not there any more
+                made[entry.key] = lineages_at(ablation, entry.scale, entry.overrides)
+    return [e for e in entries if all(made[e.key].get(cell.variant) == cell.recipe for cell in e.cells)]
 
 
 def _named(id: str, own: list[Invocation], index: InvocationIndex) -> Invocation:

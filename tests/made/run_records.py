@@ -23,10 +23,12 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.asked_so_far = folder, 0
+        self.lineages: dict[str, str] = {}
+        """Digest of the recipe by variant, that of a declaration; others are made up."""
 
     def cell(self, variant: str, seed: int, recipe: str = "") -> CellRef:
         """A cell that is asked for; its fingerprint follows from variant, seed and recipe."""
-        digest = hashlib.sha256(f"{recipe}/{variant}".encode()).hexdigest()
+        digest = self.lineages.get(variant) or hashlib.sha256(f"{recipe}/{variant}".encode()).hexdigest()
         return CellRef(
             variant=variant, seed=seed, fingerprint=hashlib.sha256(f"{digest}/{seed}".encode()).hexdigest(),
             recipe=digest, parameters=4_697_742, parameters_trained=295_000, macs=50_000_000,

@@ -366,3 +366,37 @@ def test_code_that_changed_since_it_was_imported_is_refused(tmp_path: Path, monk
         extension.require_unchanged("models", "changed_parts:once")
     (tmp_path / "changed_parts.py").write_text(source)
     extension.require_unchanged("models", "changed_parts:once")
+
+
+GROUPED = {
+    "model.name": "models", "optim.name": "optimizers", "schedule.name": "schedules", "train.callbacks": "callbacks",
+    "train.metrics": "metrics", "data.augmentations": "augmentations",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", GROUPED)
+def test_code_of_a_notebook_is_refused_with_the_way_out(path: str) -> None:
+    def mlp() -> None: ...
+
+    mlp.__module__, mlp.__qualname__ = "__main__", "mlp"
+    held = [["__main__:mlp"], [mlp]] if path.split(".")[1] != "name" else ["__main__:mlp", mlp]
+    for value in held:
+        with pytest.raises(RecipeError, match=r"%%writefile mine.py .* name it 'mine:mlp'$") as refused:
+            Recipe().override({path: value})
+        assert "worker processes cannot see" in str(refused.value)
+
+
+def test_images_of_a_notebook_are_refused_with_the_way_out() -> None:
+    with pytest.raises(DataError, match=r"name it 'mine:blobs'$"):
+        load("__main__:blobs")
+
+
+def test_code_that_is_passed_and_a_name_that_is_none_lead_to_module_and_function() -> None:
+    with pytest.raises(
+        RecipeError, match=r"^model.name: a recipe names code as module:function, 'made.extensions:Tiny'"
+    ):
+        Recipe().override({"model.name": Tiny})
+    with pytest.raises(RecipeError, match=r"one of: resnet, or module:function of your own$"):
+        Recipe().override({"model.name": "mlp"})
+    with pytest.raises(RecipeError, match=r"or module:function of your own; did you mean 'adam'"):
+        Recipe().override({"optim.name": "adamm"})

@@ -21,6 +21,8 @@ import cifar_lab
 from cifar_lab import api, errors
 from cifar_lab.ablation.ablation import Ablation, Variant
 from cifar_lab.api.results import call_in_words
+from cifar_lab.cli.app import COMMANDS
+from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.store import selection
@@ -55,6 +57,11 @@ MADE = Ablation(
 CALL: dict[str, Any] = {"runs": "records", "offline": True, "say": None}
 
 
+ASKING: tuple[Any, ...] = (cifar_lab.run, cifar_lab.plan, cifar_lab.compare, cifar_lab.verify)
+"""Functions that take an ablation and a setting."""
+AS_MAPPING = "overrides are a dictionary, as in {'train.epochs': 3}, got "
+
+
 def loaded(program: str) -> set[str]:
     """Heavy libraries that a fresh process has loaded after `program`."""
     heavy = "{'torch', 'mlflow', 'optuna', 'numpy', 'pandas', 'matplotlib', 'pydantic', 'typer', 'rich'}"
@@ -66,8 +73,14 @@ def test_the_public_names_are_these_and_all_are_there() -> None:
     assert sorted(cifar_lab.__all__) == NAMES
     assert set(NAMES) <= set(dir(cifar_lab))
     assert all(getattr(cifar_lab, name) is not None for name in NAMES)
-    with pytest.raises(AttributeError, match="no attribute 'train_everything'; it has Ablation, "):
-        cifar_lab.train_everything  # type: ignore[attr-defined]  # noqa: B018
+    for name, hint in {
+        "zzz": "it has Ablation, ", "comparee": r"did you mean 'compare'\?$",
+        "judge": "it is a command: cifar-lab judge ", "sweep_best": "it is a command: cifar-lab sweep-best ",
+    }.items():  # fmt: skip
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'; {hint}"):
+            getattr(cifar_lab, name)
+    commands = {name for name in COMMANDS if name.replace("-", "_") not in NAMES}
+    assert set(cifar_lab._COMMANDS) == commands
 
 
 def test_the_package_loads_nothing_and_its_names_no_more_than_they_need() -> None:
@@ -314,6 +327,83 @@ def test_a_plot_of_a_size_for_papers_shows_all_of_its_words_also_at_a_later_size
             made.plot(figsize=wrong)
 
 
+def test_a_declaration_of_the_same_name_shows_no_numbers_of_another(made: Any) -> None:
+    other = Ablation(
+        **{**dict(MADE), "variants": (Variant("off"), Variant("on", diff={"model.dropout": 0.3})), "seeds": (0,)}
+    )
+    comparison = cifar_lab.compare(other, runs="records")
+    assert [(row.variant, row.n, row.missing) for row in comparison.rows] == [("off", 2, 0), ("on", 0, 2)]
+    assert comparison.redeclared == f"on was another recipe in invocation {comparison.invocation}, left out"
+    assert cifar_lab.compare(MADE, runs="records").rows == cifar_lab.compare("made", runs="records").rows
+
+
+def test_frames_can_be_grouped_and_written(made: Any, tmp_path: Path) -> None:
+    import pandas as pd
+
+    cells = cifar_lab.load_runs("records").to_frame()
+    assert cells["model.blocks"].unique() == ["[1]"]
+    assert cells["model.options"].unique() == ["{}"]
+    claimed = MADE.model_copy(
+        update={"claims": (cifar_lab.Claim(quote="so", source="x", better="on", worse="off", under={"optim.lr": 0.5}),)}
+    )
+    for frame in (cells, made.to_frame(), cifar_lab.verify(claimed, runs="records").to_frame()):
+        assert len(frame.drop_duplicates()) == len(frame)
+        assert all(len(frame.groupby(column, dropna=False)) for column in frame.columns)
+        frame.to_parquet(tmp_path / "frame.parquet")
+        frame.to_csv(tmp_path / "frame.csv", index=False)
+        assert (
+            len(pd.read_parquet(tmp_path / "frame.parquet")) == len(pd.read_csv(tmp_path / "frame.csv")) == len(frame)
+        )
+    assert MADE.baseline.override(parse_overrides([f"model.blocks={cells['model.blocks'][0]}"])) == MADE.baseline
+
+
+def test_cells_and_results_predict_without_their_names(made: Any, few_images: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    cell = cifar_lab.load_cell("made/off/s0", runs="records")
+    named = cifar_lab.predict("made/off/s0", images=images, runs="records")
+    assert np.array_equal(cifar_lab.predict(cell, images=images).probabilities, named.probabilities)
+    assert cifar_lab.predict(made, images=images, ensemble=True).members == tuple(
+        f"made/{x}" for x in made.fingerprints
+    )
+    with pytest.raises(errors.UsageError, match=r"^4 runs are named"):
+        cifar_lab.predict(made, images=images)
+    evaluated = cifar_lab.evaluate(made, images=20, device=torch.device("cpu"))  # type: ignore[arg-type]
+    assert [run.variant for run in evaluated.runs] == ["off", "on", "off", "on"]
+
+
+def test_networks_compute_in_fp32_whatever_the_default(made: Any) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    cell = cifar_lab.load_cell("made/off/s0", runs="records")
+    expected = cifar_lab.predict(cell, images=images).probabilities
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert {each.dtype for each in cell.network().parameters()} == {torch.float32}
+        assert cell.network()(cell.prepare(images)).dtype == torch.float32
+        assert np.array_equal(cifar_lab.predict(cell, images=images).probabilities, expected)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_numbers_of_numpy_and_devices_of_torch_are_taken_as_plain_values(made: Any, few_images: Path) -> None:
+    own = Ablation(
+        **{
+            **dict(MADE),
+            "seeds": np.arange(2),
+            "variants": (Variant("off"), Variant("on", diff={"model.dropout": np.float64(0.2)})),
+        }
+    )
+    assert (own, type(own.seeds[0]), type(own.variants[1].diff["model.dropout"])) == (MADE, int, float)
+    cifar_lab.run(
+        MADE, data=str(few_images), seeds=np.arange(1), overrides={"train.epochs": np.int64(2)},
+        device=torch.device("cpu"), **{**CALL, "runs": "numbers"}, variants=["off"],
+    )  # type: ignore[arg-type] # fmt: skip
+    command = read_index(Path("numbers").resolve()).invocations[-1].command
+    assert "seeds=[0], " in command
+    assert "overrides={'train.epochs': 2}" in command
+    assert "device='cpu'" in command
+
+
 def test_a_plan_says_what_is_done(made: Any, few_images: Path) -> None:
     plan = cifar_lab.plan(MADE, data=str(few_images), seeds=[1, 7], runs="records", say=None)
     frame = plan.to_frame()
@@ -431,6 +521,25 @@ def test_damaged_weights_and_cells_without_results_are_errors_of_the_package(
         (lambda: cifar_lab.run("se_ratio", data=([], [])), "data is the name of a data set or a path, got tuple; np.s"),  # type: ignore[arg-type]
         (lambda: cifar_lab.train_recipe({"train.epochs": 1}), "or a Recipe, got dict; `overrides` changes fields of"),  # type: ignore[arg-type]
         (lambda: cifar_lab.load_runs(), "no such folder"),
+        *((lambda call=call: call("se_ratio", scale=20), "scale is a name, smoke, .*, got 20") for call in ASKING),
+        *((lambda call=call: call("se_ratio", overrides="train.epochs=3"), AS_MAPPING) for call in ASKING),
+        *((lambda call=call: call("se_ratio", overrides=["train.epochs=3"]), AS_MAPPING) for call in ASKING),
+        *((lambda call=call: call("se_ratio", runs=7), "runs is a path, got 7") for call in ASKING),
+        *((lambda call=call: call(3), "ablation is a name or one Ablation, got 3") for call in ASKING),
+        (lambda: cifar_lab.plan("se_ratio", scale=None), "scale is a name, smoke, .*, got None"),  # type: ignore[arg-type]
+        (lambda: cifar_lab.run([MADE]), "ablation is a name or one Ablation, got "),  # type: ignore[arg-type]
+        (lambda: cifar_lab.run(MADE, seed=3), "run has no argument 'seed'; did you mean 'seeds'"),  # type: ignore[call-arg]
+        (lambda: cifar_lab.run(MADE, say=1), "say is a function that takes a line, .*, got 1"),  # type: ignore[arg-type]
+        (lambda: cifar_lab.run(MADE, seeds=[True]), "seeds are integers from 0 up"),
+        (lambda: cifar_lab.run(MADE, device=3), "device is auto, cpu, .*, got 3"),  # type: ignore[arg-type]
+        (lambda: cifar_lab.run(MADE, notify=3), "notify takes an address"),  # type: ignore[arg-type]
+        (lambda: cifar_lab.compare("made", variants=3), "variants is a list of names"),  # type: ignore[arg-type]
+        (lambda: cifar_lab.compare("made", invocation=3), "invocation is text, got 3"),  # type: ignore[arg-type]
+        (lambda: cifar_lab.export("made", path=3), "path is a path, got 3"),  # type: ignore[arg-type]
+        (lambda: cifar_lab.load_cell(3), "a cell is named by text"),  # type: ignore[arg-type]
+        (lambda: cifar_lab.find_ablation("made", 3), "folder is a path, got 3"),  # type: ignore[arg-type]
+        (lambda: cifar_lab.predict(3, images="x"), "run is the name of a run, a cell of load_cell"),  # type: ignore[arg-type]
+        (lambda: cifar_lab.evaluate("made", margin="x"), "margin is a fraction between 0 and 1"),  # type: ignore[arg-type]
     ],
 )
 def test_a_wrong_argument_is_one_line_and_writes_nothing(call: Any, message: str, folder: Path) -> None:

@@ -12,6 +12,7 @@ from made import records
 
 from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import Ablation, Claim
+from cifar_lab.ablation.lineage import lineages_at
 from cifar_lab.config.scale import baseline_identity, find_scale
 from cifar_lab.errors import TrackingError
 from cifar_lab.results.claim_setting import OTHER_BASELINE
@@ -207,7 +208,9 @@ def test_cells_of_an_earlier_baseline_of_the_ablation_show_a_direction_at_most(r
     found = one(runs)
     assert (found.status, found.differs) == ("direction agrees", (OTHER_BASELINE,))
     assert OTHER_BASELINE in numbers(found)["words"]
-    runs.study(r16=AHEAD, r4=BEHIND, recipe="now", **AS_CLAIMED, baseline=now)
+    runs.lineages = lineages_at(SE_RATIO, "writeup", AS_CLAIMED["overrides"])
+    runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED, baseline=now)
+    runs.lineages = {}
     latest = runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED, baseline=before)
     assert one(runs).status == "supported", "the setting with the baseline of today goes first"
     assert one(runs, invocation=latest).status == "direction agrees"
@@ -232,6 +235,7 @@ def test_what_was_never_run_as_asked_for_has_a_chance(runs: Any) -> None:
 
 def test_another_numerics_version_is_no_other_baseline(runs: Any) -> None:
     now = baseline_identity(SE_RATIO.baseline, find_scale("writeup")).partition("/")[0]
+    runs.lineages = lineages_at(SE_RATIO, "writeup", AS_CLAIMED["overrides"])
     runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED, baseline=f"{now}/0")
     assert one(runs).status == "supported"
 

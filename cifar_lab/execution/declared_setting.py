@@ -1,0 +1,53 @@
+"""Setting of a declaration: its recipes' cells as asked for, and the variants that were not, as missing cells."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
+from cifar_lab.config.scale import find_scale
+from cifar_lab.errors import DamageError
+from cifar_lab.execution.plan import make_cells
+from cifar_lab.execution.runner import asked_of
+from cifar_lab.models.cost import LARGEST
+from cifar_lab.results.declaration import of_declaration
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.selection import Selection
+
+
+def whole_declaration(setting: Selection, ablation: Ablation, runs: Path) -> Selection:
+    """Return the setting with the cells of `ablation` alone, of all of its variants.
+
+    A variant that was not asked for has the seeds of the others, or those of the ablation.
+
+    Raises:
+        UsageError: the recipes of `ablation` do not fit the setting's scale or overrides.
+    """
+    own = of_declaration(setting, ablation)
+    latest, asked = own.latest, {cell.variant for cell in own.cells}
+    rest = [variant.name for variant in ablation.variants if variant.name not in asked]
+    if not rest:
+        return own
+    _, cells = make_cells(
+        ablation, scale=find_scale(latest.scale), images=_shape(setting, runs), data_hash=latest.data.hash, runs=runs,
+        overrides=latest.overrides, variants=rest, seeds=tuple(sorted({cell.seed for cell in own.cells})) or None,
+        max_params=LARGEST,
+    )  # fmt: skip
+    added = [asked_of(cell) for cell in cells if cell.variant in rest]
+    places = {variant.name: i for i, variant in enumerate(ablation.variants)}
+    whole = sorted((*latest.cells, *added), key=lambda cell: (cell.seed, places[cell.variant]))
+    return replace(own, invocations=(*own.invocations[:-1], replace(latest, cells=tuple(whole))))
+
+
+def _shape(setting: Selection, runs: Path) -> ImageShape:
+    """Return the shape of the setting's images, as a readable record has it; that of CIFAR-10 without any."""
+    for asked in setting.cells:
+        try:
+            cell = CellRecord(runs / asked.fingerprint).cell()
+        except DamageError:
+            continue
+        if cell is not None:
+            return cell.shape
+    return CIFAR10_SHAPE
