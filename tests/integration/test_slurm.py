@@ -42,7 +42,7 @@ PATIENCE = 400.0
 def lab(folder: Path, *words: str) -> str:
     """Run a command in `folder`, and return its standard output."""
     done = subprocess.run([sys.executable, "-m", "cifar_lab", *words], cwd=folder, capture_output=True, text=True,
-                          check=False)  # fmt: skip
+                          env={**os.environ, "COLUMNS": "200"}, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
 
