@@ -25,10 +25,10 @@ NAME = (
     r"|account[_-]?key|signature)"
 )
 ASSIGNED = re.compile(
-    rf"""({NAME})(\s*=\s*)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^&\s]+?(?=['"](?:[\s,;:.)]|$)|[&\s]|$))""",
+    rf"""({NAME})(\s*=\s*)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^&\s]+?(?=['"](?:[\s,;:.)]|$)|:?(?:[&\s]|$)))""",
     re.IGNORECASE,
 )
-"""`password=…` in a query, for libpq, and in a shell. A quote that ends a word belongs to the sentence."""
+"""`password=…` in a query, for libpq, and in a shell. A quote or colon that ends a word belongs to the sentence."""
 KEYED = re.compile(rf"""((["']){NAME}\2\s*:\s*)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", re.IGNORECASE)
 """`"password": "…"` in JSON and in Python literals."""
 HEADER = re.compile(r"(authorization['\"]?\s*[:=]\s*['\"]?(?:basic|bearer)\s+)[^\s'\"]+", re.IGNORECASE)

@@ -136,6 +136,7 @@ def confirm_study(
     """
     from cifar_lab.cli.training import run_one
     from cifar_lab.search import confirmation as confirming
+    from cifar_lab.search import storage as stores
     from cifar_lab.search.study import setting_of
     from cifar_lab.store.ablation_file import keep
 
@@ -150,6 +151,7 @@ def confirm_study(
         data=options.data or setting.data["source"], data_hash=setting.data["hash"],
         files=partial(_artifacts, study, runs),
     )  # fmt: skip
+    stores.be_patient(study._storage, console.say)
     outcome = run_one(ablation, options)
     confirmation = confirming.load_confirmation(study, runs)
     if confirmation is not None:

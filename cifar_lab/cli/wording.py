@@ -37,8 +37,9 @@ def _no_such_option(option: str, possibilities: Sequence[str], arguments: list[s
     meant = [path for path in paths() if leaf in {path, path.rsplit(".", 1)[-1]}]
     if meant and any(argument in OVERRIDES for argument in arguments[:1]):
         return f"no option {option}; did you mean {meant[0]}={_value_of(option, arguments)}?"
-    close = difflib.get_close_matches(option, possibilities, n=1, cutoff=0.6)
-    return f"no option {option}; did you mean {close[0]}?" if close else f"no option {option}; see --help"
+    words = {known.lstrip("-"): known for known in possibilities}  # dashes, which all have, make none alike
+    close = difflib.get_close_matches(option.lstrip("-"), words, n=1, cutoff=0.6)
+    return f"no option {option}; did you mean {words[close[0]]}?" if close else f"no option {option}; see --help"
 
 
 def _value_of(option: str, arguments: list[str]) -> str:

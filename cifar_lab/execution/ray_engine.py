@@ -29,16 +29,18 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cifar_lab.errors import CellError, Interrupted, UsageError
+from cifar_lab.data import cache, download, published
+from cifar_lab.errors import CellError, CifarLabError, Interrupted, UsageError
 from cifar_lab.execution.cell_engine import LOOK_EVERY, CellEngine, RunningCell
 from cifar_lab.execution.engine import STOPPED_AT_ONCE, JobSource, Listener
 from cifar_lab.execution.provenance import provenance
-from cifar_lab.execution.ray_cluster import cluster_nodes
+from cifar_lab.execution.ray_cluster import NO_MODULE, cannot_import, cluster_nodes, last_line
 from cifar_lab.execution.watchdog import ProgressWatch
 from cifar_lab.execution.worker import CellJob, train_cell
 from cifar_lab.execution.worker_process import FOUND_FINISHED, REPORT_EVERY, exit_code, last_words
+from cifar_lab.store import lease
 from cifar_lab.store.mirror import open_mirror
-from cifar_lab.text import many, printable
+from cifar_lab.text import many
 
 NEWS_WITHIN = 5.0
 """Seconds after which a request for news is answered without any."""
@@ -46,8 +48,8 @@ NODES_TO_LOSE = 3
 """Nodes that may die under one cell before it counts as failed: it may be the reason."""
 LONG_WAIT = 30.0
 """Seconds after which the user is told that cells wait for free processors."""
-PASSED_ON = "CIFAR_LAB_"
-"""Beginning of the environment variables that nodes get from the runner where they have none."""
+PASSED_ON = (cache.VARIABLE, lease.VARIABLE, download.SLOWEST_VARIABLE, published.MIRRORS_VARIABLE)
+"""Environment variables that a training reads, which nodes get from the runner where they have none."""
 Progress = tuple[int, int, int] | None
 """Epoch, step and steps; None as a task begins."""
 
@@ -90,8 +92,9 @@ class _Reporter:
 
     def __init__(self, switchboard: Any, task: int) -> None:
         self._switchboard, self._task = switchboard, task
-        self._reported, self._answers = 0.0, list[Any]()
-        self._is_to_stop = bool(ray.get(switchboard.report.remote(task, None)))
+        # The answer is not waited for: Ray would lend the processors of a task that waits to another one.
+        self._reported, self._answers = 0.0, [switchboard.report.remote(task, None)]
+        self._is_to_stop = False
 
     def progress(self, epoch: int, step: int, steps: int) -> None:
         if step != steps and time.monotonic() - self._reported < REPORT_EVERY:
@@ -117,7 +120,7 @@ class _Surroundings:
     folder: str = field(default_factory=lambda: str(Path.cwd()))
     paths: tuple[str, ...] = field(default_factory=lambda: tuple(str(Path(each).resolve()) for each in sys.path))
     environment: dict[str, str] = field(
-        default_factory=lambda: {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+        default_factory=lambda: {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     )
 
     def enter(self) -> None:
@@ -127,6 +130,18 @@ class _Surroundings:
         sys.path.extend(each for each in self.paths if each not in sys.path)
         for name, value in self.environment.items():
             os.environ.setdefault(name, value)
+
+
+def end_of_switchboard(error: RayError) -> CifarLabError:
+    """Return the error for a run whose switchboard is gone: its class could not be imported, or it was killed."""
+    text, here = str(error), ray.util.get_node_ip_address
+    if NO_MODULE in text:
+        return UsageError(cannot_import([here()], text))
+    if isinstance(error, RayActorError) and "worker process has died" in text:
+        what = f"the process on {here()} that passes progress was killed (out of memory?)"
+    else:
+        what = "the Ray cluster has ended"
+    return CellError(f"{what}; the same command goes on from the checkpoints")
 
 
 def train_as_task(job: CellJob, number: int, switchboard: Any, surroundings: _Surroundings) -> tuple[int, str]:
@@ -190,7 +205,7 @@ class RayEngine(CellEngine):
 
         Raises:
             CellError: the connection to the cluster was lost; cells go on from their checkpoints.
-            UsageError: this process is not connected to a cluster.
+            UsageError: this process is not connected to a cluster, or a node of it cannot import cifar_lab.
         """
         if not ray.is_initialized():
             raise UsageError("the Ray engine needs a connection: with cifar_lab.execution.ray_cluster.connected(…)")
@@ -203,7 +218,7 @@ class RayEngine(CellEngine):
             # Ray is called from the loop alone, not from a signal handler, which may interrupt Ray.
             self._train(source, listener, lambda: None, lambda: None)
         except (RayActorError, LocalRayletDiedError) as error:
-            raise CellError("the Ray cluster has ended; the same command goes on from the checkpoints") from error
+            raise end_of_switchboard(error) from error
         finally:
             for task in self._running:  # left by an exception
                 ray.cancel(task.result, force=True)
@@ -279,7 +294,11 @@ class RayEngine(CellEngine):
         waiting = [task for task in self._running if not task.has_begun and now - task.submitted > LONG_WAIT]
         if waiting and not self._is_told:
             self._is_told = True
-            self._say(f"{many(len(waiting), 'cell')} wait for free processors of the Ray cluster; see `ray status`")
+            have = "has" if len(waiting) == 1 else "have"
+            self._say(
+                f"{many(len(waiting), 'cell')} {have} not begun after {LONG_WAIT:.0f} s: processors of the Ray cluster "
+                "are taken (see `ray status`), or its nodes still load torch"
+            )
 
     def _over(self, task: _Task) -> None:
         self._running.remove(task)
@@ -292,11 +311,17 @@ class RayEngine(CellEngine):
             why = "the node is out of memory" if isinstance(error, OutOfMemoryError) else "out of memory?"
             self._end(task, 1, f"its process was killed ({why})")
         except (TaskCancelledError, TimeoutError):
-            self._end(task, Interrupted.exit_code, "")
+            if task.has_begun or task.verdict not in {None, STOPPED_AT_ONCE}:
+                self._end(task, Interrupted.exit_code, "")
+            else:  # withdrawn
+                self._listener.put_off(task.job)
+                self._queue.put_back(task.job)
         except RayError as error:
             cause = error.as_instanceof_cause() if hasattr(error, "as_instanceof_cause") else error
-            lines = [line for line in str(cause).splitlines() if line.strip()]
-            self._end(task, 1, printable(f"{type(error).__name__}: {(lines or [''])[-1].strip()}"))
+            if not task.has_begun and NO_MODULE in str(cause):
+                self._end(task, 1, cannot_import([getattr(error, "ip", "?")], str(cause)))
+            else:
+                self._end(task, 1, f"{type(error).__name__}: {last_line(str(cause))}")
         else:
             if code in {0, FOUND_FINISHED}:  # said only if there is no result
                 line = f"its node wrote no result to {task.job.runs}: --runs is a folder that all nodes share"
@@ -312,7 +337,7 @@ class RayEngine(CellEngine):
         if job.record.result() is not None:
             self._end(task, 0, "")
             return
-        self._say(f"{job.fingerprint[:12]}: its node died; it goes on from its last checkpoint on another")
+        self._say(f"{job.fingerprint[:12]}: its node died; it goes on from its last checkpoint once a node is free")
         self._listener.put_off(job)
         self._queue.put_back(job)
 

@@ -57,3 +57,26 @@ def stop_signals(on_first: Callable[[], None], on_again: Callable[[], None]) -> 
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+@contextmanager
+def noticed_signals() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether a signal to stop was received in the body; its handler is called as well.
+
+    In another thread than the main one it tells of none.
+    """
+    received = list[int]()
+    receives = threading.current_thread() is threading.main_thread()
+    before = {number: old for number in SIGNALS if receives and callable(old := signal.getsignal(number))}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        before[number](number, frame)
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -16,6 +16,8 @@ from cifar_lab.text import duration, one_line
 
 PATIENCE = 20.0
 """Maximum seconds that the end of the work waits for its messages."""
+WEBHOOKS = {"http": "json", "https": "jsons"}
+"""apprise's schemes for those that web hooks are published with."""
 COUNTS = {"trained": "trained", "by_another_runner": "by another runner", "reused": "reused", "failed": "failed"}
 """Counts of a run by their names in JSON, and their words."""
 
@@ -114,6 +116,8 @@ def open_targets(urls: Sequence[str], option: str) -> dict[str, Any]:
                 raise UsageError(f"{option} takes the URL of a service, as in json://host/path, got one without ://")
             if scheme.lower() not in schemes:
                 close = nearest(scheme, schemes)
+                if scheme.lower() in WEBHOOKS:
+                    close = f"; did you mean {WEBHOOKS[scheme.lower()]}://, which posts JSON to a web hook?"
                 hint = close if "did you mean" in close else "; apprise's documentation lists them"
                 raise UsageError(f"{option} {shown}: apprise has no service with this scheme{hint}")
             raise UsageError(f"{option} {shown}: apprise cannot use this address; a part that the service needs is "

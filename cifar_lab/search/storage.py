@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cifar_lab.errors import CifarLabError, TrackingError, UsageError
 from cifar_lab.mlflow_sync.uri import sqlite_path
 from cifar_lab.redaction import redacted
+from cifar_lab.search.database import Database, why
 from cifar_lab.search.journal_file import JournalFile, Say
 from cifar_lab.search.study_name import require_storage
 from cifar_lab.store.runs_folder import STUDIES
@@ -37,6 +38,7 @@ CREATED_BY_ANOTHER = re.compile(r"already exists|duplicate key|UNIQUE constraint
 def quiet() -> None:
     """Silence Optuna's log, whose content the display shows already."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger(RDBStorage.__module__).setLevel(logging.ERROR)  # it repeats statements that failed
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     warnings.filterwarnings("ignore", message=".*[Hh]eartbeat", category=UserWarning)
 
@@ -82,7 +84,7 @@ def reaching(url: str | None) -> Iterator[None]:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         where = redacted(url) if url is not None else "the study's storage"
-        raise TrackingError(f"--storage {where}: {_why(error, url or '')}") from error
+        raise TrackingError(f"--storage {where}: {why(error, url or '')}") from error
 
 
 def _path(url: str | None, runs: Path) -> Path:
@@ -129,7 +131,7 @@ def _open_database(url: str) -> BaseStorage:
         )
     for left in reversed(range(CREATIONS)):
         try:
-            return RDBStorage(
+            return Database(
                 url,
                 heartbeat_interval=HEARTBEAT,
                 grace_period=GRACE,
@@ -137,16 +139,9 @@ def _open_database(url: str) -> BaseStorage:
             )
         except Exception as error:
             if not left or not CREATED_BY_ANOTHER.search(str(error.__cause__ or error)):
-                raise UsageError(f"--storage {redacted(url)}: {_why(error, url)}") from error
+                raise UsageError(f"--storage {redacted(url)}: {why(error, url)}") from error
             time.sleep(CREATION_PAUSE)
     raise AssertionError("the last attempt returns or raises")
-
-
-def _why(error: BaseException, url: str) -> str:
-    """Return one line without the password: drivers repeat the address that they were given."""
-    text = str(error.__cause__ or error).strip().splitlines()
-    line = text[0] if text else type(error).__name__
-    return redacted(line.replace(url, redacted(url)) if url else line)
 
 
 def has_heartbeat(storage: BaseStorage) -> bool:
@@ -162,9 +157,21 @@ def beat(storage: BaseStorage, trials: list[Any]) -> None:
             backend.record_heartbeat(trial._trial_id)
 
 
+def be_patient(storage: BaseStorage, say: Say) -> None:
+    """Wait from now on for a database that is away, instead of ending at once."""
+    backend = _backend(storage)
+    if isinstance(backend, Database):
+        backend.be_patient(say)
+
+
 def retry_lost(study: optuna.Study) -> None:
-    """Fail the trials whose heartbeat stopped; each is enqueued again with the same parameters."""
-    if has_heartbeat(study._storage):
+    """Fail the trials whose heartbeat stopped; each is enqueued again with the same parameters.
+
+    Not so shortly after the database was away, when other runners have not recorded theirs again.
+    """
+    backend = _backend(study._storage)
+    was_away = isinstance(backend, Database) and time.monotonic() - backend.returned < GRACE
+    if has_heartbeat(study._storage) and not was_away:
         optuna.storages.fail_stale_trials(study)
 
 

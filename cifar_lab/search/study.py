@@ -152,7 +152,7 @@ def _require_same(study: optuna.Study, wanted: dict[str, Any]) -> None:
     other = next((key for key, value in wanted.items() if known.get(key) != value), None)
     if other is not None:
         raise UsageError(
-            f"--study {study.study_name} exists with another {other.removesuffix('_digest')}: "
+            f"--study {study.study_name} exists with another value of {other.removesuffix('_digest')}: "
             f"{_short(known.get(other))}, not {_short(wanted[other])}; take another name"
         )
 

@@ -15,6 +15,7 @@ from cifar_lab.execution.engine import LOCAL, Listener, make_engine
 from cifar_lab.execution.runner import goes_on_elsewhere
 from cifar_lab.execution.upload import Upload
 from cifar_lab.execution.worker import CellJob
+from cifar_lab.search import storage as stores
 from cifar_lab.search import trials as found
 from cifar_lab.search.ask_tell import TrialQueue
 from cifar_lab.search.study import StudySettings
@@ -67,6 +68,7 @@ def run_sweep(
     Raises:
         UsageError: candidates are over the budget, or trials fail, without end.
     """
+    stores.be_patient(study._storage, say)
     trainer = make_engine(engine, workers, places, until=until, say=say)
 
     def grown(note: Invocation) -> None:

@@ -187,6 +187,7 @@ def test_a_search_tells_its_best_trial(server: Server, url: str, asked: list[str
 @pytest.mark.parametrize(
     ("address", "rule"),
     [
+        (f"https://h/{TOKEN}", "--notify https://***: apprise has no service with this scheme; did you mean jsons://"),
         (f"jsn://{TOKEN}/x", "--notify jsn://***: apprise has no service with this scheme; did you mean 'json'?"),
         (f"slack://{TOKEN}", "--notify slack://***: apprise cannot use this address"),
         (TOKEN, "--notify takes the URL of a service"),

@@ -232,6 +232,91 @@ def test_cells_share_a_gpu_and_one_that_runs_out_of_memory_is_tried_again_alone(
     assert sorted(seen) == ["0 0 1", "0 0 2", "1 0 2", "2 0 2"]
 
 
+def test_a_task_gets_no_secrets_of_the_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cifar_lab.execution.ray_engine import _Surroundings
+
+    for name in ("CIFAR_LAB_NOTIFY", "CIFAR_LAB_STORAGE", "CIFAR_LAB_NEW", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "mailto://me:secret@host")
+    monkeypatch.setenv("CIFAR_LAB_CACHE", "/cache")
+    monkeypatch.setenv("CIFAR_LAB_LEASE", "15")
+    seen = _Surroundings().environment
+    assert "secret" not in str(seen)
+    assert (seen["CIFAR_LAB_CACHE"], seen["CIFAR_LAB_LEASE"]) == ("/cache", "15")
+
+
+def test_the_cluster_is_told_no_password_of_the_command_line(tmp_path: Path, cluster: str) -> None:
+    from ray._raylet import GcsClient
+
+    (tmp_path / "connect.py").write_text(
+        "import sys\nfrom cifar_lab.execution.ray_cluster import connected\nwith connected(sys.argv[1], print): pass\n"
+    )
+    line = [sys.executable, "connect.py", cluster, "postgresql://me:secret12@host/studies"]
+    subprocess.run(line, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(HOUSE)}, check=True, timeout=PATIENCE)
+    told = [job.entrypoint for job in GcsClient(address=cluster).get_all_job_info().values()]
+    assert any("postgresql://me:***@host/studies" in each for each in told)
+    assert not any("secret12" in each for each in told)
+
+
+def test_a_node_without_the_package_is_named_before_anything_is_trained(tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    from cifar_lab.execution.ray_cluster import OBJECT_STORE
+
+    (tmp_path / "lacks").mkdir()
+    (tmp_path / "lacks" / "cifar_lab.py").write_text("raise ModuleNotFoundError(\"No module named 'cifar_lab'\")\n")
+    small = {"object_store_memory": OBJECT_STORE, "include_dashboard": False}
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **small})
+    try:
+        nodes.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path / "lacks")}, **small)
+        command = begin(tmp_path, "run-ablation", *TWO, "--engine", "ray", "--ray-address", nodes.address)
+        command.communicate(timeout=PATIENCE)
+    finally:
+        nodes.shutdown()
+    said = (tmp_path / "stderr").read_text()
+    assert command.returncode == 2, said
+    assert said.startswith("cifar-lab: the Ray cluster's node")
+    assert "cannot import cifar_lab: install it in the Python that Ray was started with" in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_cell_whose_task_was_withdrawn_counts_as_not_begun(tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    from cifar_lab.execution.ray_cluster import OBJECT_STORE
+
+    nodes = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "object_store_memory": OBJECT_STORE, "include_dashboard": False},
+    )
+    try:
+        words = ("run-ablation", *TWO, "train.epochs=100", "--workers", "2")
+        words = tuple(word for word in words if word != "train.epochs=12")
+        command = begin(tmp_path, *words, "--engine", "ray", "--ray-address", nodes.address)
+        until(command, lambda: begun(tmp_path, epoch=1), "a cell has ended its first epoch")
+        command.send_signal(signal.SIGTERM)
+        end(command, tmp_path, code=130)
+    finally:
+        nodes.shutdown()
+    said = (tmp_path / "stderr").read_text()
+    assert "stopped after saving; 1 cell was not begun" in said
+    assert said.count("stopped, state saved") == 1
+
+
+def test_a_killed_switchboard_is_no_end_of_the_cluster() -> None:
+    from ray.exceptions import RayActorError
+
+    from cifar_lab.execution.ray_engine import end_of_switchboard
+
+    dead = "The actor died unexpectedly before finishing this task.\nThe actor is dead because "
+    killed = end_of_switchboard(RayActorError(error_msg=f"{dead}its worker process has died. Worker exit type: …"))
+    ended = end_of_switchboard(RayActorError(error_msg=f"{dead}its node has died."))
+    lacking = end_of_switchboard(RayActorError(error_msg="…\nModuleNotFoundError: No module named 'torch'\n"))
+    assert (killed.exit_code, ended.exit_code, lacking.exit_code) == (1, 1, 2)
+    assert "was killed (out of memory?); the same command goes on" in str(killed)
+    assert "the Ray cluster has ended; the same command goes on" in str(ended)
+    assert "cannot import cifar_lab (ModuleNotFoundError: No module named 'torch')" in str(lacking)
+
+
 def test_nodes_with_caches_of_their_own_share_an_object_store(tmp_path: Path, address: str) -> None:
     """Neither node sees a file of the other or of the runner."""
     from ray.cluster_utils import Cluster

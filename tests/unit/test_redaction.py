@@ -44,6 +44,8 @@ def _no_secret_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("http://host:5000, ask me@host.org", "http://host:5000, ask me@host.org"),
         ("https://host/?api_key=secret&x=1", "https://host/?api_key=***&x=1"),
         ("https://host/?apikey=secret", "https://host/?apikey=***"),
+        ("postgresql://host/db?password=secret: it is away", "postgresql://host/db?password=***: it is away"),
+        ("http://host/?token=se:cret&x=1", "http://host/?token=***&x=1"),
         ("https://host/?X-Amz-Signature=secret", "https://host/?X-Amz-Signature=***"),
         ("host=h password = 'it\\'s two' user=me", "host=h password = *** user=me"),
         ('{"password": "se\\"cret", "user": "me"}', '{"password": "***", "user": "me"}'),

@@ -65,6 +65,8 @@ def test_help_loads_no_command() -> None:
             "model.width=66 fits, and --max-params 76M (in Python max_params=76_000_000) allows it",
         ),
         ("run-ablation se_ratio --epochs 3", "did you mean train.epochs=3?"),
+        ("run-ablation se_ratio --workrs 3", "did you mean --workers?"),
+        ("train --workers 2", "no option --workers; see --help"),
         ("run-ablation se_ratio --device gpu", "did you mean 'cuda'?"),
         ("run", "did you mean 'run-ablation'?"),
         ("run-ablation se_ratio --variants r3", "one of: none, r16, r8, r4, r2"),

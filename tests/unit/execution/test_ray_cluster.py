@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
+import threading
+from collections.abc import Callable
 
 import pytest
 
 from cifar_lab.cli.engine import require_engine
 from cifar_lab.errors import UsageError
 from cifar_lab.execution.engine import make_engine
-from cifar_lab.execution.ray_cluster import require_address
+from cifar_lab.execution.ray_cluster import PREFACE, cannot_import, require_address, require_answer
 from cifar_lab.execution.settings import MEMORY_PER_WORKER, Node, choose_execution, choose_on_cluster, usable_cores
 
+SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""Frame that a server of HTTP/2 sends first."""
 CPUS = (Node(cores=0), Node(cores=8), Node(cores=4))
 
 
@@ -106,3 +111,68 @@ def test_without_ray_one_line_says_how_to_install_it(monkeypatch: pytest.MonkeyP
     for attempt in (lambda: make_engine("ray", 1), lambda: require_engine("ray", None)):
         with pytest.raises(UsageError, match=r"Ray is not installed: pip install 'cifar-lab\[ray\]'"):
             attempt()
+
+
+@pytest.mark.parametrize(
+    ("behave", "is_cluster"),
+    [
+        (lambda connection: connection.sendall(SETTINGS), True),
+        (lambda connection: connection.close(), False),  # as PostgreSQL does
+        (lambda connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"), False),
+        (lambda _: None, False),
+    ],
+)
+def test_something_else_behind_the_address_of_a_cluster_is_named_within_seconds(
+    behave: Callable[[socket.socket], None], is_cluster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cifar_lab.execution.ray_cluster.ANSWER_WITHIN", 0.5)
+    monkeypatch.delenv("RAY_USE_TLS", raising=False)
+    heard, is_over = list[bytes](), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                heard.append(connection.recv(len(PREFACE)))
+                behave(connection)
+                is_over.wait(10)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        try:
+            if is_cluster:
+                require_answer("head:1", "127.0.0.1", port)
+            else:
+                with pytest.raises(UsageError, match="head:1: no Ray cluster listens there, but something else"):
+                    require_answer("head:1", "127.0.0.1", port)
+        finally:
+            is_over.set()
+            serving.join()
+    assert heard == [PREFACE]
+
+
+def test_an_address_where_nothing_listens_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(UsageError, match="no Ray cluster answers there"):
+        require_answer("head:1", "127.0.0.1", port)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "trace", "line"),
+    [
+        (
+            ["10.0.0.2"],
+            "Traceback\nModuleNotFoundError: No module named 'cifar_lab'\n\n",
+            "node 10.0.0.2 cannot import cifar_lab: install it in the Python that Ray was started with",
+        ),
+        (
+            ["a", "b"],
+            "ModuleNotFoundError: No module named 'torch'",
+            "nodes a, b cannot import cifar_lab (ModuleNotFoundError: No module named 'torch'): ",
+        ),
+    ],
+)
+def test_nodes_without_the_package_are_named(nodes: list[str], trace: str, line: str) -> None:
+    assert line in cannot_import(nodes, trace)

@@ -47,7 +47,7 @@ def test_what_another_process_creates_is_waited_for_and_nothing_else(
             raise RuntimeError("storage") from OperationalError(message, None, Exception(message))
         return "opened"
 
-    monkeypatch.setattr(storage, "RDBStorage", opened)
+    monkeypatch.setattr(storage, "Database", opened)
     monkeypatch.setattr(storage, "CREATION_PAUSE", 0.0)
     if attempts == 1:
         with pytest.raises(UsageError, match="no such host"):
