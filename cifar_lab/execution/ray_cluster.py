@@ -181,7 +181,10 @@ def _authenticate(ray: ModuleType, address: str) -> None:
     Raises:
         UsageError: there is no token, it is another, or it is not the head of a cluster that answers.
     """
-    from ray._raylet import AuthenticationTokenLoader, Config, GcsClient
+    try:
+        from ray._raylet import AuthenticationTokenLoader, Config, GcsClient
+    except ImportError:  # a version of Ray without these, which are not of its public API: the user sets the variable
+        return
 
     advice = "put the token of the user who started it into ~/.ray/auth_token here, or into RAY_AUTH_TOKEN"
     mode, has_token = os.environ.get(AUTHENTICATION), AuthenticationTokenLoader.instance().has_token
@@ -232,15 +235,16 @@ def _join(ray: ModuleType, address: str) -> None:
         require_answer(address, parts[1], int(parts[2]))
         _authenticate(ray, address)
     before = signal.getsignal(signal.SIGTERM)
-    whole_line = ray._private.utils.get_entrypoint_name
+    utils = ray._private.utils
+    whole_line = getattr(utils, "get_entrypoint_name", None)
     # Ray tells all users of a cluster the command line, in which an address may have a password.
-    ray._private.utils.get_entrypoint_name = lambda: redacted_command(psutil.Process().cmdline())
+    utils.get_entrypoint_name = lambda: redacted_command(psutil.Process().cmdline())
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         raise UsageError(f"--ray-address {address}: {_first_line(error)}") from error
     finally:
-        ray._private.utils.get_entrypoint_name = whole_line
+        utils.get_entrypoint_name = whole_line
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray sets a handler of its own
     # Ray prints a page about each node or process that dies, on standard output, where --json prints JSON. The engine
