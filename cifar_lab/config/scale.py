@@ -104,7 +104,9 @@ def require_distinct(
                     f"{alike}: {format_overrides(overridden)} sets what the ablation varies, for every variant; leave "
                     "this override out"
                 )
-            raise UsageError(f"{alike} with these overrides; leave one of the variants out, or choose others")
+            raise UsageError(
+                f"{alike} with these overrides; leave one out with --variants (in Python variants=[…]), or choose others"
+            )
         made[key] = name
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.scale import find_scale
-from cifar_lab.errors import DamageError
+from cifar_lab.errors import DamageError, UsageError
 from cifar_lab.execution.plan import make_cells
 from cifar_lab.execution.runner import asked_of
 from cifar_lab.models.cost import LARGEST
@@ -20,21 +20,22 @@ from cifar_lab.store.selection import Selection
 def whole_declaration(setting: Selection, ablation: Ablation, runs: Path) -> Selection:
     """Return the setting with the cells of `ablation` alone, of all of its variants.
 
-    A variant that was not asked for has the seeds of the others, or those of the ablation.
-
-    Raises:
-        UsageError: the recipes of `ablation` do not fit the setting's scale or overrides.
+    A variant that was not asked for has the seeds of the others, or those of the ablation; without a recipe that fits
+    the setting's scale and overrides, such variants are left out.
     """
     own = of_declaration(setting, ablation)
     latest, asked = own.latest, {cell.variant for cell in own.cells}
     rest = [variant.name for variant in ablation.variants if variant.name not in asked]
     if not rest:
         return own
-    _, cells = make_cells(
-        ablation, scale=find_scale(latest.scale), images=_shape(setting, runs), data_hash=latest.data.hash, runs=runs,
-        overrides=latest.overrides, variants=rest, seeds=tuple(sorted({cell.seed for cell in own.cells})) or None,
-        max_params=LARGEST,
-    )  # fmt: skip
+    try:
+        _, cells = make_cells(
+            ablation, scale=find_scale(latest.scale), images=_shape(setting, runs), data_hash=latest.data.hash, runs=runs,
+            overrides=latest.overrides, variants=rest, seeds=tuple(sorted({cell.seed for cell in own.cells})) or None,
+            max_params=LARGEST,
+        )  # fmt: skip
+    except UsageError:  # by the overrides of this setting some variants are alike, or a recipe of now is not valid
+        return own
     added = [asked_of(cell) for cell in cells if cell.variant in rest]
     places = {variant.name: i for i, variant in enumerate(ablation.variants)}
     whole = sorted((*latest.cells, *added), key=lambda cell: (cell.seed, places[cell.variant]))

@@ -58,4 +58,6 @@ def _source(runs: Path, fingerprint: str) -> str:
     requests = read_index(runs).requests(fingerprint)
     if requests:
         return requests[-1][0].data.source
-    raise TrackingError(f"no invocation in {runs} says which data {fingerprint[:12]} was trained on; name them as data")
+    raise TrackingError(
+        f"no invocation in {runs} says which data {fingerprint[:12]} was trained on; name it by --data (in Python data=…)"
+    )

@@ -26,7 +26,7 @@ CASES = {
     "scale": (RUN + " --scale smok", "did you mean 'smoke'?"),
     "seeds": (RUN + " --seeds 3-1", "0-4 or 0,2,5, got '3-1'"),
     "seeds twice": (RUN + " --seeds 1,1", "twice"),
-    "a GPU that is not there": (RUN + " --device cuda:9", "--device cuda:9"),
+    "a GPU that is not there": (RUN + " --device cuda:9", "device cuda:9"),
     "device": (RUN + " --device tpu", "did you mean 'cpu'?"),
     "workers": (RUN + " --workers none", "'auto' or a number"),
     "budget": (RUN + " --max-params 0", "--max-params reads 5M"),

@@ -182,7 +182,7 @@ def test_a_file_that_is_no_zip_is_one_line(alone: Path, content: bytes, capsys: 
         assert run([*line.split(), "--runs", "notes.txt"]) == 2
         told = capsys.readouterr()
         assert told.out == ""
-        assert told.err.startswith("cifar-lab: --runs notes.txt: ")
+        assert told.err.startswith("cifar-lab: runs notes.txt: ")
         assert told.err.count("\n") == 1
 
 

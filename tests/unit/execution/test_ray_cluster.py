@@ -65,9 +65,9 @@ def test_gpus_of_the_cluster_are_taken_and_shared() -> None:
 @pytest.mark.parametrize(
     ("device", "message"),
     [
-        ("cuda", "--device cuda: no node of the Ray cluster has a GPU; --device auto uses what it has"),
-        ("cuda:1", "--device cuda:1 does not go with --engine ray"),
-        ("mps", "--device mps does not go with --engine ray"),
+        ("cuda", "device cuda: no node of the Ray cluster has a GPU; device auto uses what it has"),
+        ("cuda:1", "device cuda:1 does not go with --engine ray"),
+        ("mps", "device mps does not go with --engine ray"),
     ],
 )
 def test_a_device_that_no_task_can_be_given_is_refused(device: str, message: str) -> None:

@@ -278,4 +278,4 @@ def test_runs_that_cannot_be_written_are_refused(
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/local/bin:/usr/bin:/bin")
     words = ["run-ablation", "se_ratio", "--scale", "smoke", "--seeds", "0", "--engine", "slurm", "--time", "5"]
     assert run([*words, "--runs", "/dev/full"]) == 2
-    assert "--runs /dev/full: cannot be written" in capfd.readouterr().err
+    assert "runs folder /dev/full: cannot be written" in capfd.readouterr().err
