@@ -43,8 +43,8 @@ def read_study(runs: Path) -> list[Measured]:
     found = []
     for ablation in registry.discover():
         if index.of_ablation(ablation.name):
-            compared = cifar_lab.compare(ablation, runs=runs)
-            judged = cifar_lab.verify(ablation, runs=runs, invocation=compared.invocation)
+            compared = cifar_lab.compare(ablation.name, runs=runs)
+            judged = cifar_lab.verify(ablation.name, runs=runs, invocation=compared.invocation)
             found.append(Measured(ablation, compared, judged))
     return [each for each in found if any(row.n for row in each.compared.rows)]
 

@@ -105,7 +105,8 @@ def require_distinct(
                     "this override out"
                 )
             raise UsageError(
-                f"{alike} with these overrides; leave one out with --variants (in Python variants=[…]), or choose others"
+                f"{alike} with these overrides; leave one out with --variants (in Python variants=[…]), or choose "
+                "others"
             )
         made[key] = name
 

@@ -119,7 +119,8 @@ def _downloaded(published: Published, folder: Path, say: Say) -> Dataset:
     more = f" (and {others} other place{'s' * (others > 1)}, see above)" * (others > 0)
     raise DataError(
         f"{published.name} could not be fetched from {failures[0]}{more}; without network put "
-        f"{published.archive.name} into {shown(folder)} or give --data PATH ({sources.ACCEPTED}) or --data synthetic (in Python data=…)"
+        f"{published.archive.name} into {shown(folder)} or give --data PATH ({sources.ACCEPTED}) or --data synthetic "
+        "(in Python data=…)"
     )
 
 

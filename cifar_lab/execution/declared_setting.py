@@ -30,9 +30,9 @@ def whole_declaration(setting: Selection, ablation: Ablation, runs: Path) -> Sel
         return own
     try:
         _, cells = make_cells(
-            ablation, scale=find_scale(latest.scale), images=_shape(setting, runs), data_hash=latest.data.hash, runs=runs,
-            overrides=latest.overrides, variants=rest, seeds=tuple(sorted({cell.seed for cell in own.cells})) or None,
-            max_params=LARGEST,
+            ablation, scale=find_scale(latest.scale), images=_shape(setting, runs), data_hash=latest.data.hash,
+            runs=runs, overrides=latest.overrides, variants=rest,
+            seeds=tuple(sorted({cell.seed for cell in own.cells})) or None, max_params=LARGEST,
         )  # fmt: skip
     except UsageError:  # by the overrides of this setting some variants are alike, or a recipe of now is not valid
         return own

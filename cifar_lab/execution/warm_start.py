@@ -59,5 +59,6 @@ def _source(runs: Path, fingerprint: str) -> str:
     if requests:
         return requests[-1][0].data.source
     raise TrackingError(
-        f"no invocation in {runs} says which data {fingerprint[:12]} was trained on; name it by --data (in Python data=…)"
+        f"no invocation in {runs} says which data {fingerprint[:12]} was trained on; name it by --data "
+        "(in Python data=…)"
     )
