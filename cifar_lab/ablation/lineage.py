@@ -9,10 +9,11 @@ from typing import Any
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config.recipe import DRAWS, Recipe
 from cifar_lab.config.scale import find_scale
+from cifar_lab.errors import UsageError
 
 
 def lineages(ablation: Ablation, recipes: Mapping[str, Recipe]) -> dict[str, str]:
-    """Return the lineage of each variant in `recipes`, which has the variants that these need, too.
+    """Return the lineage of each variant in `recipes`, but of those without the recipes that they descend from.
 
     `recipes`: recipes as trained, by variant, without the fingerprints of teachers and parents.
     """
@@ -20,24 +21,34 @@ def lineages(ablation: Ablation, recipes: Mapping[str, Recipe]) -> dict[str, str
     for variant in ablation.variants:  # a variant stands after those that it needs
         if (recipe := recipes.get(variant.name)) is None:
             continue
+        taught_by = variant.teachers if recipe.train.distill.weight > 0 else ()
+        parents = (variant.continues,) if variant.continues else ()
+        if not made.keys() >= {*taught_by, *parents}:
+            continue
         lineage = recipe.digest()
-        if variant.teachers and recipe.train.distill.weight > 0:
-            taught = _lineage_of([made[name] for name in variant.teachers], variant.teacher_seeds)
-            lineage = f"{lineage} taught by {taught}"
-        if variant.continues:
-            lineage = f"{lineage} with draws {DRAWS} after {made[variant.continues]}"
+        if taught_by:
+            lineage = f"{lineage} taught by {_lineage_of([made[name] for name in taught_by], variant.teacher_seeds)}"
+        for parent in parents:
+            lineage = f"{lineage} with draws {DRAWS} after {made[parent]}"
         made[variant.name] = lineage
     return made
 
 
 def lineages_at(ablation: Ablation, scale: str, overrides: Mapping[str, Any]) -> dict[str, str]:
-    """Return the lineage of every variant at a scale, by its name, with overrides.
+    """Return the lineage of every variant whose recipe fits a scale with overrides, by its name.
 
     Raises:
-        UsageError: there is no such scale, or an override or code of the user's does not fit.
+        UsageError: there is no such scale, or overrides or code of the user's fit no variant.
     """
-    resized = find_scale(scale)
-    recipes = {each.name: resized.apply(ablation.recipe(each.name)).override(overrides) for each in ablation.variants}
+    resized, recipes = find_scale(scale), dict[str, Recipe]()
+    misfit: UsageError | None = None
+    for variant in ablation.variants:
+        try:
+            recipes[variant.name] = resized.apply(ablation.recipe(variant.name)).override(overrides)
+        except UsageError as error:
+            misfit = error
+    if misfit is not None and not recipes:
+        raise misfit
     return lineages(ablation, recipes)
 
 

@@ -86,7 +86,8 @@ def compare(
 
     Raises:
         TrackingError: nothing in `runs` matches.
-        UsageError: no scale or variant of that name, or an invocation together with a setting.
+        UsageError: no scale or variant of that name, an invocation together with a setting, or an `Ablation` of which
+            no recipe fits the setting.
     """
     from cifar_lab.api.results import ComparisonResult
     from cifar_lab.results.compare import compare as compare_cells

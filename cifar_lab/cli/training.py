@@ -23,7 +23,7 @@ from cifar_lab.execution import request
 from cifar_lab.execution.request import RequestArguments
 from cifar_lab.object_store import with_addresses
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.stopped_cell import count_states, standing
+from cifar_lab.store.stopped_cell import count_states
 
 if TYPE_CHECKING:
     from cifar_lab.execution.plan import Plan, PlannedCell
@@ -233,7 +233,7 @@ def _conclude(plan: Plan, report: RunReport, others: int, runs: Path) -> int:
     counts = Counter(cell.state for cell in undone)
     said = [f"{report.trained} trained", *([f"{others} by another runner"] if others else [])]
     said += [f"{report.reused} reused", f"{counts.pop('failed', 0)} failed"]
-    stopped = sum(standing(CellRecord(runs / cell.fingerprint), cell.state) != cell.state for cell in undone)
+    stopped = sum(cell.state == "missing" and CellRecord(runs / cell.fingerprint).has_checkpoint for cell in undone)
     console.say(", ".join([*said, *([count_states(counts, stopped)] if counts else [])]))
     for cell in undone:
         if cell.state == "failed":

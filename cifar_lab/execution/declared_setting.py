@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.ablation.lineage import lineages_at
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.scale import find_scale
 from cifar_lab.errors import DamageError, UsageError
@@ -22,10 +23,13 @@ def whole_declaration(setting: Selection, ablation: Ablation, runs: Path) -> Sel
 
     A variant that was not asked for has the seeds of the others, or those of the ablation; without a recipe that fits
     the setting's scale and overrides, such variants are left out.
+
+    Raises:
+        UsageError: no recipe of this declaration fits the setting's scale, overrides and code.
     """
     own = of_declaration(setting, ablation)
     latest, asked = own.latest, {cell.variant for cell in own.cells}
-    rest = [variant.name for variant in ablation.variants if variant.name not in asked]
+    rest = [name for name in lineages_at(ablation, latest.scale, latest.overrides) if name not in asked]
     if not rest:
         return own
     try:
@@ -34,7 +38,7 @@ def whole_declaration(setting: Selection, ablation: Ablation, runs: Path) -> Sel
             runs=runs, overrides=latest.overrides, variants=rest,
             seeds=tuple(sorted({cell.seed for cell in own.cells})) or None, max_params=LARGEST,
         )  # fmt: skip
-    except UsageError:  # by the overrides of this setting some variants are alike, or a recipe of now is not valid
+    except UsageError:  # by the overrides of this setting some variants are alike, or one is not for these images
         return own
     added = [asked_of(cell) for cell in cells if cell.variant in rest]
     places = {variant.name: i for i, variant in enumerate(ablation.variants)}

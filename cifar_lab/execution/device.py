@@ -105,7 +105,7 @@ def places(device: Device) -> tuple[str, ...]:
     usable = tuple(f"cuda:{index}" for index, line in missing.items() if line is None)
     if not usable:
         first = next(line for line in missing.values() if line is not None)
-        raise UsageError(f"{first}; or train on the processor, device cpu")
+        raise UsageError(f"{first}; or train on the processor by --device cpu (in Python device='cpu')")
     return usable
 
 

@@ -55,12 +55,12 @@ def own_data(run: ChosenRun, say: Callable[[str], None] = silent) -> Dataset:
         DataError: the source is not there, or holds other images than those of the training.
     """
     if not run.source:
-        raise UsageError(f"{run.name}: no note names the source of its images; give it as data")
+        raise UsageError(f"{run.name}: no note names the source of its images; give --data (in Python data=…)")
     dataset = load(run.source, say=say)
     if run.cell.data_hash and dataset.hash != run.cell.data_hash:
         raise DataError(
             f"data {run.source} holds other images (hash {dataset.hash[:12]}) than {run.name} was trained on "
-            f"({run.cell.data_hash[:12]}); data={run.source} evaluates on them anyway"
+            f"({run.cell.data_hash[:12]}); --data {run.source} (in Python data=…) evaluates on them anyway"
         )
     return dataset
 
@@ -86,7 +86,9 @@ def labelled_images(
     if data is None:
         hashes = {run.cell.data_hash for run in chosen.runs}
         if len(hashes) > 1:
-            raise UsageError("the runs were trained on different images; give those to evaluate on as data")
+            raise UsageError(
+                "the runs were trained on different images; give those to evaluate on by --data (in Python data=…)"
+            )
         dataset = own_data(chosen.runs[0], say)
     elif (alone := _test_set(data, classes, chosen, say)) is not None:
         return alone if count is None or count >= len(alone) else _drawn(alone, count)

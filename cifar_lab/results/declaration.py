@@ -39,14 +39,13 @@ def declared_fields(ablation: Ablation, scale: str) -> DeclaredFields:
 def of_declaration(setting: Selection, ablation: Ablation) -> Selection:
     """Return the setting with the cells of the recipes of `ablation` alone, compared as it declares.
 
-    Its latest invocation stays, perhaps without cells. A setting whose scale, overrides or code are not there any more
-    is returned as it is.
+    Its latest invocation stays, perhaps without cells.
+
+    Raises:
+        UsageError: there is no such scale any more, or the setting's overrides or code of the user's fit no variant.
     """
     latest = setting.latest
-    try:
-        lineages = lineages_at(ablation, latest.scale, latest.overrides)
-    except UsageError:
-        return setting
+    lineages = lineages_at(ablation, latest.scale, latest.overrides)
     *earlier, last = (_restricted(each, lineages, ablation.control) for each in setting.invocations)
     last = replace(last, **declared_fields(ablation, latest.scale)._asdict())
     kept = (*(each for each in earlier if each.cells), last)

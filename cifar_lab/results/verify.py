@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -182,11 +183,12 @@ def judge_setting(ablation: Ablation, setting: Selection, runs: Path) -> list[Ju
     """Judge each claim of `ablation` from the records of one setting in `runs`.
 
     Cells of other recipes that variants of these names had before are left out, unless the baseline was another, too,
-    or the notes are so old that they name none.
+    the notes are so old that they name none, or the recipes cannot be told any more.
     """
     has_other_baseline = not has_baseline_of(ablation, setting.latest)
     if setting.latest.baseline and not has_other_baseline:
-        setting = of_declaration(setting, ablation)
+        with suppress(UsageError):  # scale, overrides or code of the setting are not there any more
+            setting = of_declaration(setting, ablation)
     replicates = read_cell_results(setting.cells, runs)
     if any(claim.metric in FROM_CURVES for claim in ablation.claims):
         replicates = [with_curve_metrics(each, runs) for each in replicates]

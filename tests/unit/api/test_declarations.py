@@ -114,3 +114,14 @@ def test_the_name_alone_shows_all_that_ran_by_it_and_says_so(few_images: Path) -
     assert "m5 was another recipe in invocation " in comparison.redeclared
     assert "m2 is not in the declaration of now, kept in this table" in comparison.redeclared
     assert comparison.redeclared in comparison.footer()
+
+
+def test_variants_that_the_overrides_do_not_fit_are_left_out_of_the_table(few_images: Path) -> None:
+    mixing = Ablation(
+        name="mixing", question="does it help?", source="the tests", baseline=TINY, factors=("data.mixup",),
+        variants=(Variant(name="off"), Variant(name="on", diff={"data.mixup": 1.0})), control="off", seeds=(0, 1),
+    )  # fmt: skip
+    views = {"data.policy.name": "augmix", "data.policy.consistency": 12.0}  # refuses images that are mixed
+    result = cifar_lab.run(mixing, data=str(few_images), variants=["off"], overrides=views, **TRAIN)
+    assert [(row.variant, row.n) for row in result.comparison.rows] == [("off", 2)]
+    assert [row.variant for row in cifar_lab.compare(mixing, **CALL).rows] == ["off"]
