@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Sequence
 
 from typer.exceptions import TyperException
 
 from cifar_lab.config.recipe import paths
-from cifar_lab.errors import nearest
+from cifar_lab.errors import nearest, shortened
 
 OVERRIDES = ("plan", "run-ablation", "train", "sweep", "compare", "report", "verify", "ablate-best", "ablate")
 """Commands that take recipe overrides."""
+
+UNKNOWN = "…"
+"""Stands for a value that was not found on the command line."""
+
+RULES = {
+    "a valid integer, unable to parse string as an integer": "an integer",
+    "a valid number, unable to parse string as a number": "a number",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+}
+"""Shorter words for pydantic's rules about numbers."""
 
 
 def typed_wrongly(error: TyperException, arguments: list[str], commands: list[str]) -> str:
@@ -22,7 +34,20 @@ def typed_wrongly(error: TyperException, arguments: list[str], commands: list[st
         return _no_such_option(option[1], getattr(error, "possibilities", None) or [], arguments)
     if command := re.match(r"No such command '(.*?)'", message, re.DOTALL):
         return f"no command '{command[1]}'{_command(command[1], commands)}"
+    if number := re.match(r"Invalid value for '(-\S+)'(?: \(env var: '(\w+)'\))?: Input should be (.*)", message):
+        option, variable, rule = number.groups()
+        value = _value_of(option, arguments)
+        if value == UNKNOWN and variable in os.environ:
+            option, value = variable, os.environ[variable]
+        return f"{option} {_rule(rule)}" + (f", got {shortened(repr(value), 80)}" if value != UNKNOWN else "")
     return message
+
+
+def _rule(rule: str) -> str:
+    """Return a rule of pydantic about a number in shorter words."""
+    for longer, shorter in RULES.items():
+        rule = rule.replace(longer, shorter)
+    return f"should be {rule}"
 
 
 def _command(name: str, commands: list[str]) -> str:
@@ -43,10 +68,10 @@ def _no_such_option(option: str, possibilities: Sequence[str], arguments: list[s
 
 
 def _value_of(option: str, arguments: list[str]) -> str:
-    """Return the value typed for an option, `--epochs 3` or `--epochs=3`; an ellipsis if there is none."""
+    """Return the value typed for an option, `--epochs 3` or `--epochs=3`; `UNKNOWN` if there is none."""
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if argument == option and following and not following.startswith("-"):
+        if argument == option and (following[:1] not in ("", "-") or re.match(r"-[\d.]", following)):
             return following
         if argument.startswith(f"{option}="):
             return argument.partition("=")[2]
-    return "…"
+    return UNKNOWN

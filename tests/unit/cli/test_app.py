@@ -73,6 +73,11 @@ def test_help_loads_no_command() -> None:
         ("plan se_ratio model.blocks=(4,4,3)", "in square brackets, model.blocks=[4,4,3]"),
         ("describe recipy", "did you mean 'recipe'?"),
         ("describe se_rato", "did you mean 'se_ratio'?"),
+        ("run-ablation se_ratio --hours nan", "--hours should be at most 100000, got 'nan'"),
+        ("run-ablation se_ratio --hours=-3", "--hours should be at least 0.01, got '-3'"),
+        ("run-ablation se_ratio --stall-after soon", "--stall-after should be a number, got 'soon'"),
+        ("sweep --trials 2.5", "--trials should be an integer, got '2.5'"),
+        ("sweep --trials -5", "--trials should be at least 1, got '-5'"),
         ("ui --runs nowhere", "--runs nowhere: no such folder"),
     ],
 )
@@ -82,6 +87,14 @@ def test_a_hint_names_what_to_type(line: str, hint: str, folder: Path, capsys: p
     assert hint in said
     assert len(said.splitlines()) == 1
     assert not list(folder.iterdir()), "nothing was written"
+
+
+def test_a_number_of_an_environment_variable_is_named_by_the_variable(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CIFAR_LAB_STALL_AFTER", "soon")
+    assert run(["run-ablation", "se_ratio", "--runs", str(folder / "runs")]) == 2
+    assert "CIFAR_LAB_STALL_AFTER should be a number, got 'soon'" in capsys.readouterr().err
 
 
 def test_the_line_of_an_error_is_that_of_the_file_in_a_relative_folder(
