@@ -241,6 +241,8 @@ def _failure_lines(
         yield Text.assemble((str(bad.name), "bold"), f"  {bad.fingerprint[:12]}  failed {_minute(bad.failure.time)}")
         yield Text(bad.failure.error, style="red")
         trace = bad.failure.trace.rstrip().splitlines()
+        if trace == [bad.failure.error]:  # of a process that was killed
+            trace = []
         left_out = 0 if full else max(0, len(trace) - LINES)
         if left_out:
             yield Text(f"  … {left_out} lines before; --full shows them", style="dim")

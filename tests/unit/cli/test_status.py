@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from made import records
 
 from cifar_lab.cli import status
@@ -39,6 +41,12 @@ def test_a_heading_of_nothing_is_left_out() -> None:
     assert "failed:" not in lines([], [DIVERGED])
     assert "diverged, which is a result:" not in lines([FAILED], [])
     assert lines([], []) == ["no failures"]
+
+
+def test_an_error_that_is_its_whole_trace_is_shown_once() -> None:
+    error = "its process was killed by SIGKILL (out of memory?)"
+    killed = replace(FAILED, failure=FailureFile(error=error, time=1, trace=f"{error}\n"))
+    assert [line for line in lines([killed], []) if "SIGKILL" in line] == [error]
 
 
 def test_status_says_at_which_step_a_cell_diverged() -> None:
