@@ -35,19 +35,18 @@ def typed_wrongly(error: TyperException, arguments: list[str], commands: list[st
     if command := re.match(r"No such command '(.*?)'", message, re.DOTALL):
         return f"no command '{command[1]}'{_command(command[1], commands)}"
     if number := re.match(r"Invalid value for '(-\S+)'(?: \(env var: '(\w+)'\))?: Input should be (.*)", message):
-        option, variable, rule = number.groups()
-        value = _value_of(option, arguments)
-        if value == UNKNOWN and variable in os.environ:
-            option, value = variable, os.environ[variable]
-        return f"{option} {_rule(rule)}" + (f", got {shortened(repr(value), 80)}" if value != UNKNOWN else "")
+        return _no_such_number(number[1], number[2], number[3], arguments)
     return message
 
 
-def _rule(rule: str) -> str:
-    """Return a rule of pydantic about a number in shorter words."""
+def _no_such_number(option: str, variable: str | None, rule: str, arguments: list[str]) -> str:
+    """Return pydantic's rule about a number in shorter words, and the value that was typed or is in the environment."""
     for longer, shorter in RULES.items():
         rule = rule.replace(longer, shorter)
-    return f"should be {rule}"
+    value = _value_of(option, arguments)
+    if value == UNKNOWN and variable is not None and variable in os.environ:
+        option, value = variable, os.environ[variable]
+    return f"{option} should be {rule}" + (f", got {shortened(repr(value), 80)}" if value != UNKNOWN else "")
 
 
 def _command(name: str, commands: list[str]) -> str:

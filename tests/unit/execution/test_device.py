@@ -113,7 +113,7 @@ def test_a_gpu_that_is_not_there_is_refused_with_the_nearest(
 def test_a_gpu_without_kernels_is_left_to_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, V100, T4)
     assert places(find_device("cuda")) == ("cuda:1",)
-    with pytest.raises(UsageError, match=r"Tesla V100 .*, device cpu"):
+    with pytest.raises(UsageError, match=r"Tesla V100 .* by --device cpu"):
         places(find_device("cuda:0"))
 
 
