@@ -13,7 +13,7 @@ from cifar_lab.errors import UsageError
 
 
 def lineages(ablation: Ablation, recipes: Mapping[str, Recipe]) -> dict[str, str]:
-    """Return the lineage of each variant in `recipes`, but of those without the recipes that they descend from.
+    """Return the lineage of each variant in `recipes` that has there all that it continues and learns from.
 
     `recipes`: recipes as trained, by variant, without the fingerprints of teachers and parents.
     """
@@ -21,15 +21,14 @@ def lineages(ablation: Ablation, recipes: Mapping[str, Recipe]) -> dict[str, str
     for variant in ablation.variants:  # a variant stands after those that it needs
         if (recipe := recipes.get(variant.name)) is None:
             continue
-        taught_by = variant.teachers if recipe.train.distill.weight > 0 else ()
-        parents = (variant.continues,) if variant.continues else ()
-        if not made.keys() >= {*taught_by, *parents}:
+        teachers = variant.teachers if recipe.train.distill.weight > 0 else ()
+        if not made.keys() >= {*teachers, *([variant.continues] if variant.continues else [])}:
             continue
         lineage = recipe.digest()
-        if taught_by:
-            lineage = f"{lineage} taught by {_lineage_of([made[name] for name in taught_by], variant.teacher_seeds)}"
-        for parent in parents:
-            lineage = f"{lineage} with draws {DRAWS} after {made[parent]}"
+        if teachers:
+            lineage = f"{lineage} taught by {_lineage_of([made[name] for name in teachers], variant.teacher_seeds)}"
+        if variant.continues:
+            lineage = f"{lineage} with draws {DRAWS} after {made[variant.continues]}"
         made[variant.name] = lineage
     return made
 

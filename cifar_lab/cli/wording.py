@@ -67,10 +67,11 @@ def _no_such_option(option: str, possibilities: Sequence[str], arguments: list[s
 
 
 def _value_of(option: str, arguments: list[str]) -> str:
-    """Return the value typed for an option, `--epochs 3` or `--epochs=3`; `UNKNOWN` if there is none."""
+    """Return the last value typed for an option, `--epochs 3` or `--epochs=3`; `UNKNOWN` if there is none."""
+    value = UNKNOWN
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if argument == option and (following[:1] not in ("", "-") or re.match(r"-[\d.]", following)):
-            return following
-        if argument.startswith(f"{option}="):
-            return argument.partition("=")[2]
-    return UNKNOWN
+        if argument == option and (following[:1] not in ("", "-") or re.match(r"-(\d|\.|inf|nan)", following)):
+            value = following
+        elif argument.startswith(f"{option}="):
+            value = argument.partition("=")[2]
+    return value

@@ -49,7 +49,7 @@ def of_declaration(setting: Selection, ablation: Ablation) -> Selection:
     *earlier, last = (_restricted(each, lineages, ablation.control) for each in setting.invocations)
     last = replace(last, **declared_fields(ablation, latest.scale)._asdict())
     kept = (*(each for each in earlier if each.cells), last)
-    words = _redeclared(setting.invocations, lineages, lineages, "left out")
+    words = _redeclared(setting.invocations, lineages, [each.name for each in ablation.variants], "left out")
     return replace(setting, invocations=kept, redeclared=words)
 
 
@@ -77,8 +77,8 @@ def redeclared(setting: Selection, now: Ablation | None = None) -> str:
     if now is not None and has_baseline_of(now, latest):
         with suppress(UsageError):  # scale, overrides or code of the setting are not there any more
             of_now = lineages_at(now, latest.scale, latest.overrides)
-            names = of_now
-            changed = [name for name in lineages if of_now.get(name, lineages[name]) != lineages[name]]
+            names = [each.name for each in now.variants]
+            changed = [name for name in lineages if name in names and of_now.get(name) != lineages[name]]
             unlike = "; not the recipe of the declaration of now: " + ", ".join(changed) if changed else ""
     words = _redeclared(setting.invocations, lineages, names, "kept in this table, which has all that ran by this name")
     return (words + unlike).removeprefix("; ")

@@ -75,6 +75,7 @@ def test_help_loads_no_command() -> None:
         ("describe se_rato", "did you mean 'se_ratio'?"),
         ("run-ablation se_ratio --hours nan", "--hours should be at most 100000, got 'nan'"),
         ("run-ablation se_ratio --hours=-3", "--hours should be at least 0.01, got '-3'"),
+        ("run-ablation se_ratio --hours 1 --hours -inf", "--hours should be at least 0.01, got '-inf'"),
         ("run-ablation se_ratio --stall-after soon", "--stall-after should be a number, got 'soon'"),
         ("sweep --trials 2.5", "--trials should be an integer, got '2.5'"),
         ("sweep --trials -5", "--trials should be at least 1, got '-5'"),
