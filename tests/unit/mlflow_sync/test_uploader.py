@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +37,23 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def ship(study: Any, store: MLflowStore, said: list[str]) -> Callable[..., Uploader]:
-    """`ship(invocation)`: a shipper that is at work."""
+def ship(study: Any, store: MLflowStore, said: list[str]) -> Iterator[Callable[..., Uploader]]:
+    """`ship(invocation)`: a shipper that is at work, until the test ends; what it says is in pytest's output, too."""
+    made: list[Uploader] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        print(line)
 
     def ship(invocation: Any, **options: Any) -> Uploader:
-        options = {"draw": draw, "say": said.append, "interval": 0.05, **options}
-        shipper = Uploader(study.runs, invocation, lambda: store, **options)
-        shipper.start()
-        return shipper
+        options = {"draw": draw, "say": say, "interval": 0.05, **options}
+        made.append(Uploader(study.runs, invocation, lambda: store, **options))
+        made[-1].start()
+        return made[-1]
 
-    return ship
+    yield ship
+    for shipper in made:
+        shipper.drain(0)
 
 
 @pytest.fixture
