@@ -31,6 +31,26 @@ CLOSE, CLOSE_IF_SHORT, SHORT = 0.5, 0.6, 3
 """Similarity above which a name counts as a misspelling (`difflib`); a higher one for up to `SHORT` characters."""
 LONGEST_NAME = 200
 """Maximum characters of a name that are compared: the time grows with the square of the length."""
+PLAIN = {
+    "Input should be": "should be",
+    "Input should have": "should have",
+    "Input should match": "should match",
+    "a valid integer, unable to parse string as an integer": "an integer",
+    "a valid number, unable to parse string as a number": "a number",
+    "a valid integer, got a number with a fractional part": "an integer",
+    "a valid integer": "an integer",
+    "a valid number": "a number",
+    "a valid string": "text",
+    "a valid boolean": "true or false",
+    "a valid array": "a list",
+    "a valid list": "a list",
+    "a valid dictionary": "an object",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "Field required": "is missing",
+    "Extra inputs are not permitted": "is not known",
+}
+"""Shorter words for those of pydantic's rules."""
 
 
 class CifarLabError(Exception):
@@ -119,6 +139,14 @@ def described(error: Exception) -> str:
     """Return the type of an exception and the first line of its message: `OSError: no such file`."""
     first = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {shortened(first)}" if first else type(error).__name__
+
+
+def plain_rule(message: str) -> str:
+    """Return pydantic's message about a value in shorter words: `should be at least 1`, `should be an integer`."""
+    rule = message.removeprefix("Value error, ")
+    for longer, shorter in PLAIN.items():
+        rule = rule.replace(longer, shorter)
+    return rule
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

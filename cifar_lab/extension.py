@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, get_type_hints
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, create_model
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
-from cifar_lab.errors import RecipeError, described, nearest, shortened
+from cifar_lab.errors import RecipeError, described, nearest, plain_rule, shortened
 
 Group = Literal["models", "datasets", "augmentations", "optimizers", "schedules", "metrics", "callbacks"]
 GROUPS: tuple[Group, ...] = (
@@ -270,4 +270,4 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
         return f"no option '{path}'{nearest(path, model.model_fields)}"
     if first["type"] == "missing":
         return f"the option '{path}' is missing"
-    return f"option {path}={shortened(json.dumps(first['input'], default=str), 80)}: {first['msg']}"
+    return f"option {path}={shortened(json.dumps(first['input'], default=str), 80)}: {plain_rule(first['msg'])}"

@@ -10,22 +10,13 @@ from collections.abc import Sequence
 from typer.exceptions import TyperException
 
 from cifar_lab.config.recipe import paths
-from cifar_lab.errors import nearest, shortened
+from cifar_lab.errors import nearest, plain_rule, shortened
 
 OVERRIDES = ("plan", "run-ablation", "train", "sweep", "compare", "report", "verify", "ablate-best", "ablate")
 """Commands that take recipe overrides."""
 
 UNKNOWN = "…"
 """Stands for a value that was not found on the command line."""
-
-RULES = {
-    "a valid integer, unable to parse string as an integer": "an integer",
-    "a valid number, unable to parse string as a number": "a number",
-    "greater than or equal to": "at least",
-    "less than or equal to": "at most",
-}
-"""Shorter words for pydantic's rules about numbers."""
-
 
 def typed_wrongly(error: TyperException, arguments: list[str], commands: list[str]) -> str:
     """Describe what is wrong with the words of a command line, with a suggestion."""
@@ -34,19 +25,17 @@ def typed_wrongly(error: TyperException, arguments: list[str], commands: list[st
         return _no_such_option(option[1], getattr(error, "possibilities", None) or [], arguments)
     if command := re.match(r"No such command '(.*?)'", message, re.DOTALL):
         return f"no command '{command[1]}'{_command(command[1], commands)}"
-    if number := re.match(r"Invalid value for '(-\S+)'(?: \(env var: '(\w+)'\))?: Input should be (.*)", message):
+    if number := re.match(r"Invalid value for '(-\S+)'(?: \(env var: '(\w+)'\))?: (Input should be .*)", message):
         return _no_such_number(number[1], number[2], number[3], arguments)
     return message
 
 
 def _no_such_number(option: str, variable: str | None, rule: str, arguments: list[str]) -> str:
     """Return pydantic's rule about a number in shorter words, and the value that was typed or is in the environment."""
-    for longer, shorter in RULES.items():
-        rule = rule.replace(longer, shorter)
     value = _value_of(option, arguments)
     if value == UNKNOWN and variable is not None and variable in os.environ:
         option, value = variable, os.environ[variable]
-    return f"{option} should be {rule}" + (f", got {shortened(repr(value), 80)}" if value != UNKNOWN else "")
+    return f"{option} {plain_rule(rule)}" + (f", got {shortened(repr(value), 80)}" if value != UNKNOWN else "")
 
 
 def _command(name: str, commands: list[str]) -> str:

@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from cifar_lab.errors import CifarLabError, shortened
+from cifar_lab.errors import CifarLabError, plain_rule, shortened
 from cifar_lab.text import printable
 
 T = TypeVar("T")
@@ -119,10 +119,10 @@ def error_line(error: BaseException) -> str:
 
 
 def _first_problem(error: ValidationError) -> str:
-    """Return `model.width: Input should be a valid integer, got 'wide'`; pydantic's own message takes several lines."""
+    """Return `Recipe.model.width: should be an integer, got 'wide'`; pydantic's own message takes several lines."""
     first = error.errors()[0]
     where = ".".join([error.title, *map(str, first["loc"])])
-    return f"{where}: {first['msg']}, got {shortened(repr(first['input']), 80)}"
+    return f"{where}: {plain_rule(first['msg'])}, got {shortened(repr(first['input']), 80)}"
 
 
 def _is_of(error: KeyboardInterrupt, path: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cifar_lab.errors import CifarLabError, nearest, shortened
+from cifar_lab.errors import CifarLabError, nearest, plain_rule, shortened
 
 
 class DeclarativeModel(BaseModel):
@@ -53,4 +53,4 @@ def _one_line(kind: type[DeclarativeModel], error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"])
     got = "" if first["type"] == "missing" else f", got {shortened(repr(first['input']), 80)}"
     hint = nearest(where, kind.model_fields) if unknown else ""
-    return f"{kind.__name__}.{where}: {first['msg']}{got}{hint}"
+    return f"{kind.__name__}.{where}: {plain_rule(first['msg'])}{got}{hint}"

@@ -46,7 +46,7 @@ from cifar_lab.config.train_config import CallbackConfig as CallbackConfig
 from cifar_lab.config.train_config import MetricConfig as MetricConfig
 from cifar_lab.config.train_config import SWAConfig as SWAConfig
 from cifar_lab.config.train_config import TrainConfig as TrainConfig
-from cifar_lab.errors import RecipeError, nearest, shortened
+from cifar_lab.errors import RecipeError, nearest, plain_rule, shortened
 from cifar_lab.extension import NOTEBOOK, OWN, Group, Options, Registered, check_options, not_of_a_file
 
 if TYPE_CHECKING:
@@ -321,11 +321,11 @@ def _one_line(error: ValidationError, diff: Mapping[str, object]) -> str:
     first = error.errors()[0]
     loc = ".".join(str(part) for part in first["loc"])
     path = next((known for known in paths() if loc == known or loc.startswith(known + ".")), loc)
-    rule = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    rule = plain_rule(first["msg"])
     if path not in paths():  # a rule over several fields, which names them itself
         return rule
     deeper = [other for other in error.errors() if len(other["loc"]) > len(first["loc"])]
-    alternatives, hint = [other["msg"].replace("Input should be ", "") for other in deeper], ""
+    alternatives, hint = [plain_rule(other["msg"]).removeprefix("should be ") for other in deeper], ""
     value = json.dumps(diff.get(path, first["input"]), default=str)
     if first["type"] == "literal_error":
         hint = nearest(str(first["input"]), re.findall(r"'([^']+)'", rule))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import optuna
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cifar_lab.errors import UsageError
+from cifar_lab.errors import UsageError, plain_rule
 
 SETTING = "setting"
 """User attribute of a study that holds its settings."""
@@ -89,4 +89,4 @@ def _check(kind: type[BaseModel], tree: object, where: str) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{where}: {field or 'all of it'}: {first['msg']}") from error
+        raise UsageError(f"{where}: {field or 'all of it'}: {plain_rule(first['msg'])}") from error

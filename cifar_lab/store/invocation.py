@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from cifar_lab.errors import DamageError
+from cifar_lab.errors import DamageError, plain_rule
 from cifar_lab.redaction import redacted_command
 from cifar_lab.store import checksum
 from cifar_lab.store.comparison_key import ComparisonKey
@@ -321,8 +321,7 @@ def read_invocation(path: Path) -> Invocation | None:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = f"'{'.'.join(map(str, first['loc']))}': " if first["loc"] else ""
-        rule = str(first.get("ctx", {}).get("error", first["msg"]))
-        raise DamageError(f"{path}: damaged: {place}{rule}") from error
+        raise DamageError(f"{path}: damaged: {place}{plain_rule(first['msg'])}") from error
 
 
 @cache

@@ -76,7 +76,7 @@ def test_a_registered_name_stands_for_its_function(points: None) -> None:
         ([f"model.name={MADE}:Tiny", 'model.options={"widht":8}'], "no option 'widht'; did you mean 'width'?"),
         (
             [f"model.name={MADE}:Tiny", 'model.options={"width":"8"}'],
-            'option width="8": Input should be a valid integer',
+            'option width="8": should be an integer',
         ),
         (['model.options={"width":8}'], "model.options are those of a user's own; resnet has none"),
         ([f"schedule.name={MADE}:HALVES", 'schedule.options={"kind":"jump"}'], "'step' or 'hold'"),

@@ -50,7 +50,7 @@ BROKEN = {
     "pydantic's own error": (
         "from cifar_lab.config.recipe import Recipe\n\n\nRecipe(model='wide' * 1000)\n",
         4,
-        "Recipe.model: Input should be",
+        "Recipe.model: should be",
     ),
     "no ABLATION": ("QUESTION = 1\n", 1, "ABLATION"),
     "nothing": ("", 1, "ABLATION"),
