@@ -18,6 +18,7 @@ OVERRIDES = ("plan", "run-ablation", "train", "sweep", "compare", "report", "ver
 UNKNOWN = "…"
 """Stands for a value that was not found on the command line."""
 
+
 def typed_wrongly(error: TyperException, arguments: list[str], commands: list[str]) -> str:
     """Describe what is wrong with the words of a command line, with a suggestion."""
     message = error.format_message()

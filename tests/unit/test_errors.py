@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import re
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from cifar_lab import errors
-from cifar_lab.errors import CifarLabError, UsageError, nearest
+from cifar_lab.errors import CifarLabError, UsageError, nearest, plain_rule
 
 CLASSES = {name: kind for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, Exception)}
 DRAWN = re.compile(r"^(?P<lines>[│├└─ ]*)(?P<name>[A-Z]\w+)(?: {2,}(?P<meaning>.*))?$", re.MULTILINE)
@@ -72,3 +74,29 @@ def test_a_hint_names_valid_names_only(name: str, valid: list[str]) -> None:
     hint = nearest(name, valid)
     close = re.fullmatch(r"; did you mean '(.*)'\?", hint)
     assert (close[1] in valid) if close else hint == (f"; one of: {', '.join(valid)}" if valid else "")
+
+
+class Point(BaseModel, extra="forbid"):
+    x: int
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "words"),
+    [
+        (int, "many", "should be an integer"),
+        (int, 1.5, "should be an integer"),
+        (float, "wide", "should be a number"),
+        (Annotated[int, Field(ge=1)], 0, "should be at least 1"),
+        (Annotated[float, Field(le=0.5)], 0.7, "should be at most 0.5"),
+        (Annotated[float, Field(gt=0)], 0, "should be greater than 0"),
+        (Literal["sgd", "adam"], "sdg", "should be 'sgd' or 'adam'"),
+        (str, 3, "should be text"),
+        (list[int], 3, "should be a list"),
+        (Point, {}, "is missing"),
+        (Point, {"x": 1, "y": 2}, "is not known"),
+    ],
+)
+def test_rules_of_pydantic_are_in_plain_words(kind: Any, value: object, words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(kind).validate_python(value)
+    assert plain_rule(caught.value.errors()[0]["msg"]) == words
