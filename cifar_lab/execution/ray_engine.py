@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -92,24 +93,24 @@ class _Reporter:
 
     def __init__(self, switchboard: Any, task: int) -> None:
         self._switchboard, self._task = switchboard, task
-        # The answer is not waited for: Ray would lend the processors of a task that waits to another one.
-        self._reported, self._answers = 0.0, [switchboard.report.remote(task, None)]
+        # Ray itself is asked to wait for no answer, as it lends the processors of a task that waits to another one.
+        self._reported, self._answers = 0.0, [switchboard.report.remote(task, None).future()]
         self._is_to_stop = False
 
     def progress(self, epoch: int, step: int, steps: int) -> None:
         if step != steps and time.monotonic() - self._reported < REPORT_EVERY:
             return
         self._reported = time.monotonic()
-        self._answers.append(self._switchboard.report.remote(self._task, (epoch, step, steps)))
+        self._answers.append(self._switchboard.report.remote(self._task, (epoch, step, steps)).future())
 
     def wants_to_stop(self, patience: float = 0.0) -> bool:
         """Tell whether an answer asked to stop, or the runner is gone; `patience`: seconds to wait for all answers."""
-        if self._answers:
-            ready, self._answers = ray.wait(self._answers, num_returns=len(self._answers), timeout=patience)
-            try:
-                self._is_to_stop |= any(ray.get(ready))
-            except RayActorError:  # save and end, so that another runner can resume
-                self._is_to_stop = True
+        done, waiting = futures.wait(self._answers, timeout=patience)
+        self._answers = list(waiting)
+        try:
+            self._is_to_stop |= any(answer.result() for answer in done)
+        except RayActorError:  # save and end, so that another runner can resume
+            self._is_to_stop = True
         return self._is_to_stop
 
 
