@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -117,11 +118,13 @@ def sweep(
         )  # fmt: skip
         dataset = found.plan.dataset
         named = {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash, "source": found.plan.source}
+        budget = replace(asks.budget, images=dataset.shape)
+        budget.require_room(asks.space, overrides=found.plan.overrides)
         pruner = "none" if len(asks.objectives) > 1 else pruner
         setting = StudySettings(
             study=study, space=asks.space, scale=scales.find_scale(scale), data=named,
             overrides=dict(found.plan.overrides),
-            budget=asks.budget, objectives=asks.objectives, seed=seed, space_source=_place(space),
+            budget=budget, objectives=asks.objectives, seed=seed, space_source=_place(space),
             sampler=sampler, pruner=pruner,
         )  # fmt: skip
         epochs = setting.recipe({}).train.epochs
@@ -200,7 +203,7 @@ class _Asked(NamedTuple):
 def _asked_for(
     overrides: list[str] | None, space: str, max_params: str, max_macs: str | None, objective: str, scale: str
 ) -> _Asked:
-    """Check all arguments before anything is read or created: words, then the space, the recipe and the budget."""
+    """Check all arguments before anything is read or created: words, then the space, the recipe and the limits."""
     scales.find_scale(scale)
     diff, objectives = parse_overrides(overrides or []), _objectives(objective)
     macs = arguments.parse_count(max_macs) if max_macs is not None else None
@@ -213,9 +216,7 @@ def _asked_for(
         raise UsageError(f"{clash[0]} is searched by the space '{found.name}': it cannot be set as well")
     if found.baseline.override(diff).train.protocol != "holdout":
         raise UsageError("a search looks at val only, which train.protocol=writeup does not have")
-    budget = SearchBudget(max_params=limit, max_macs=macs)
-    budget.require_room(found, overrides=diff)
-    return _Asked(found, budget, objectives)
+    return _Asked(found, SearchBudget(max_params=limit, max_macs=macs), objectives)
 
 
 def _place(space: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from cifar_lab.ablation.ablation import Ablation, Variant
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import AblationError, UsageError
-from cifar_lab.models.cost import network_cost
+from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.dimension import Dimension
 from cifar_lab.search.space import Space
 from cifar_lab.search.study import StudySettings
@@ -37,7 +37,7 @@ def ablate_best(setting: StudySettings, params: Mapping[str, Any]) -> Ablation:
     variants = [Variant(name=CONTROL)]
     lineages = {best.digest()}
     for name, diff in {**diffs, ALL: best.changes_to(space.baseline)}.items():
-        made = _variant(name, diff, best, setting.budget.max_params)
+        made = _variant(name, diff, best, setting.budget)
         if made is not None and (digest := best.override(diff).digest()) not in lineages:
             lineages.add(digest)
             variants.append(made)
@@ -71,13 +71,13 @@ def _reverted(space: Space, back: Dimension, params: Mapping[str, Any], best: Re
     return space.baseline.override(space.diff_of(taken))
 
 
-def _variant(name: str, diff: dict[str, Any], best: Recipe, limit: int) -> Variant | None:
+def _variant(name: str, diff: dict[str, Any], best: Recipe, budget: SearchBudget) -> Variant | None:
     """Return a variant; None if the diff changes nothing or is incompatible with the other settings."""
     if not diff:
         return None
     try:
-        recipe = best.override(diff)
-        return Variant(name=_slug(name), diff=diff, over_budget=network_cost(recipe.model).parameters > limit)
+        is_over = budget.counts(best.override(diff))["parameters"] > budget.max_params
+        return Variant(name=_slug(name), diff=diff, over_budget=is_over)
     except AblationError:
         return None
 

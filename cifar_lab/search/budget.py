@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import BudgetError
-from cifar_lab.models.cost import BUDGET, Cost, network_cost
+from cifar_lab.models.cost import BUDGET, network_cost
 from cifar_lab.search.dimension import RandomTrial
 from cifar_lab.search.space import Space
 
@@ -25,6 +26,8 @@ class SearchBudget:
     max_params: int = BUDGET
     max_macs: int | None = None
     """Limit on MACs; None for no limit."""
+    images: ImageShape = CIFAR10_SHAPE
+    """Classes and side of the images, which the counts depend on."""
 
     def __post_init__(self) -> None:
         for name, limit in self._limits().items():
@@ -33,7 +36,7 @@ class SearchBudget:
 
     def counts(self, recipe: Recipe) -> dict[str, int]:
         """Count `parameters` and `macs` of the network that `recipe` declares."""
-        counted = _cost(recipe)
+        counted = network_cost(recipe.model.model_copy(update={"dropout": 0.0}), self.images)  # cached without dropout
         return {"parameters": counted.parameters, "macs": counted.macs}
 
     def constraints(self, recipe: Recipe) -> dict[str, float]:
@@ -81,11 +84,6 @@ class SearchBudget:
     def _limits(self) -> dict[str, int]:
         macs = {} if self.max_macs is None else {"macs": self.max_macs}
         return {"parameters": self.max_params, **macs}
-
-
-def _cost(recipe: Recipe) -> Cost:
-    """Return the cost of a recipe's network, cached by the fields that affect it."""
-    return network_cost(recipe.model.model_copy(update={"dropout": 0.0}))
 
 
 def _candidates(space: Space, draws: int, seed: int, overrides: Mapping[str, Any]) -> Iterator[Recipe]:

@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from cifar_lab.config import scale as scales
+from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.recipe import NUMERICS, Recipe
 from cifar_lab.config.scale import Scale
 from cifar_lab.errors import UsageError, nearest
@@ -89,9 +90,9 @@ class StudySettings:
         }
 
     def origins(self) -> dict[str, Any]:
-        """Return what may differ between runners: the paths of space and data, sampler and pruner."""
+        """Return what may differ between runners or follows from the data: paths, shape of images, sampler, pruner."""
         paths = {"space_source": self.space_source, "data_source": self.data}
-        return {**paths, "sampler": self.sampler, "pruner": self.pruner}
+        return {**paths, "images": list(self.budget.images), "sampler": self.sampler, "pruner": self.pruner}
 
 
 def open_study(
@@ -223,7 +224,11 @@ def setting_of(study: optuna.Study) -> StudySettings:
         scale=scales.find_scale(known["scale"]),
         data=known["data_source"],
         overrides=known["overrides"],
-        budget=SearchBudget(max_params=known["max_params"], max_macs=known["max_macs"]),
+        budget=SearchBudget(
+            max_params=known["max_params"],
+            max_macs=known["max_macs"],
+            images=ImageShape(*known.get("images", CIFAR10_SHAPE)),  # older studies have none
+        ),
         objectives=tuple(known["objectives"]),
         seed=known["seed"],
         sampler=known.get("sampler", ""),

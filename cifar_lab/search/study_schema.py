@@ -5,11 +5,12 @@ A storage may be written by any program, and files may be damaged; errors name t
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import optuna
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cifar_lab.config.images import CIFAR10_SHAPE
 from cifar_lab.errors import UsageError, plain_rule
 
 SETTING = "setting"
@@ -39,6 +40,7 @@ class _Setting(_Kept):
     overrides: dict[str, Any]
     max_params: int = Field(ge=1)
     max_macs: int | None
+    images: list[Annotated[int, Field(ge=1)]] = Field(default=[*CIFAR10_SHAPE], min_length=2, max_length=2)
     objectives: list[Literal["accuracy", "params", "macs"]] = Field(min_length=1)
     seed: int = Field(ge=0)
     sampler: str = ""

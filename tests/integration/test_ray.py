@@ -164,6 +164,7 @@ def test_a_cell_whose_node_is_killed_goes_on_from_its_checkpoint_on_another(
     assert node is not None
     assert node.name() == "raylet"
     node.kill()
+    os.waitpid(node.pid, 0)  # its processes ask whether it lives, and a zombie does
     tree = end(command, there)
     assert tree["trained"] == 2
     resumed = [event for event in read_events(record.folder) if isinstance(event, ResumeEvent) and event.epoch]

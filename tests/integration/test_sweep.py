@@ -8,11 +8,15 @@ from typing import Any
 
 import optuna
 import pytest
+from made.cifar_files import sized_folder
 from made.spaces import Told
 
 from cifar_lab.cli import run
+from cifar_lab.config.baselines import RESNET18
+from cifar_lab.models.cost import network_cost
 from cifar_lab.search.storage import open_storage
-from cifar_lab.search.study import load_study
+from cifar_lab.search.study import load_study, setting_of
+from cifar_lab.search.trials import COUNTS
 from cifar_lab.store.invocation_index import read_index
 
 SPACE = '''
@@ -75,6 +79,23 @@ def test_a_sweep_trains_what_is_wanted_and_only_what_fits(here: Path, capsys: py
     capsys.readouterr()
     assert run(["train", "--recipe", "best.json", "--scale", "smoke", "--seeds", "7", "--offline", "-y", "--json"]) == 0
     assert run(["compare", "sweep.tiny", "--json"]) == 0
+
+
+def test_a_sweep_counts_the_outputs_of_its_images(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sized_folder(here / "pictures", classes=3, side=20)
+    of_ten = network_cost(RESNET18.override({"model.width": 32, "model.blocks": [1, 1]}).model).parameters
+    smallest = of_ten - 7 * (
+        64 + 1
+    )  # three outputs, each with a weight for each of the last layer's channels and a bias
+    searched = [*line(1, "--data", "pictures", "train.batch_size=10"), "--json"]
+    assert run([*searched, "--max-params", str(smallest - 1)]) == 2
+    assert f"the smallest seen: {smallest:,} parameters" in capsys.readouterr().err
+    tree = printed(capsys, [*searched, "--max-params", str(smallest)])
+    (note,) = read_index(here / "runs").invocations
+    study = load_study(open_storage(None, here / "runs", print), "tiny")
+    counted = [tree["best"]["parameters"], note.cells[0].parameters, study.trials[0].user_attrs[COUNTS]["parameters"]]
+    assert counted == [smallest] * 3
+    assert setting_of(study).budget.images == (3, 20)
 
 
 @pytest.mark.parametrize(
