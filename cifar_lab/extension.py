@@ -116,7 +116,9 @@ def find_broken(group: Group) -> Iterator[BrokenExtension]:
         try:
             if not TARGET.fullmatch(point.value):
                 raise RecipeError(f"'{point.value}' does not read module:function")
-            describe_version(group, point.value)
+            load_extension(group, point.value)
+            if group != "datasets":  # which are identified by their images
+                describe_version(group, point.value)
         except RecipeError as error:
             yield BrokenExtension(name=point.name, reason=f"{group} {point.name}: {error}")
 
@@ -194,7 +196,18 @@ def describe_version(group: Group, target: str) -> str:
     Raises:
         RecipeError: it has neither a version nor a source.
     """
-    return _version(group, target)
+    if (version := load_extension(group, target).version) is not None:
+        return version
+    imported_source(group, target)  # kept for `require_unchanged`
+    if (source := _present_source(group, target)) is None:
+        raise RecipeError(f"{group} {target}: its source is not there to be hashed; give Extension(version=…)")
+    return source
+
+
+@cache
+def imported_source(group: Group, target: str) -> str | None:
+    """Return the hash of an extension's source as this process imported it; None if there is no source."""
+    return _present_source(group, target)
 
 
 def require_unchanged(group: Group, target: str) -> None:
@@ -203,18 +216,17 @@ def require_unchanged(group: Group, target: str) -> None:
     Raises:
         RecipeError: it was changed; this process still has the old code, and would name cells after it.
     """
-    if _version(group, target) != describe_version(group, target):
+    if _present_source(group, target) != imported_source(group, target):
         raise RecipeError(f"{group} {target}: its source has changed since it was imported here; restart the kernel")
 
 
-def _version(group: Group, target: str) -> str:
-    extension = load_extension(group, target)
-    if extension.version is not None:
-        return extension.version
-    module = sys.modules.get(getattr(extension.factory, "__module__", "") or "")
+def _present_source(group: Group, target: str) -> str | None:
+    """Return the SHA-256 of the source of the factory's module as it is on disk; None if it is not there."""
+    factory = load_extension(group, target).factory
+    module = sys.modules.get(getattr(factory, "__module__", "") or "")
     path = Path(getattr(module, "__file__", None) or "")
     if path.suffix != ".py" or not path.is_file():
-        raise RecipeError(f"{group} {target}: its source is not there to be hashed; give Extension(version=…)")
+        return None
     files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
     digest = hashlib.sha256()
     for file in files:

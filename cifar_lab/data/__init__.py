@@ -28,10 +28,15 @@ ENDINGS = (".zip", ".npz", ".tar", ".tgz", ".gz", ".bz2")
 """File extensions for suggestions after a mistyped name."""
 
 
-def load(source: str, *, say: Callable[[str], None] = silent) -> Dataset:
+def load(source: str, *, say: Callable[[str], None] = silent, planned: str | None = None) -> Dataset:
     """Return the images of `source`, one of `NAMES`, a path or the address of an archive, decoded once and kept.
 
-    `say` is called with one line at a time before operations that take more than a moment.
+    The images of a user's data set are made each time, as they may have changed.
+
+    Args:
+        source: as `--data` takes it.
+        say: called with one line at a time before operations that take more than a moment.
+        planned: hash of the images that a plan was made for; a user's data set with these, if kept, is not made again.
 
     Raises:
         DataError: the source cannot be read as square images in classes.
@@ -50,7 +55,7 @@ def load(source: str, *, say: Callable[[str], None] = silent) -> Dataset:
     if (target := _target(source)) is not None:
         from cifar_lab.data.registry import load_registered
 
-        return load_registered(source, target)
+        return load_registered(source, target, planned)
     if is_address(source):
         from cifar_lab.data.fetched_file import fetch_file
 
