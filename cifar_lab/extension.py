@@ -14,9 +14,11 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn, get_type_hints
 
@@ -70,7 +72,7 @@ class Extension:
     options: type[BaseModel] | None = None
     """Model of the options; None for the annotated keyword arguments of the factory."""
     version: str | None = None
-    """Identity in fingerprints; None for a hash of the source of the factory's module."""
+    """Identity in fingerprints; None for a hash of the source."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def identity(group: Group, target: str, options: Mapping[str, Any]) -> dict[str,
 
 @cache
 def describe_version(group: Group, target: str) -> str:
-    """Return the version of an extension, else the SHA-256 of the source of its factory's module.
+    """Return the version of an extension, else the SHA-256 of the source of its module (see `_modules_of`).
 
     For the `__init__.py` of a package it is the hash of all Python files of the package.
 
@@ -221,17 +223,35 @@ def require_unchanged(group: Group, target: str) -> None:
 
 
 def _present_source(group: Group, target: str) -> str | None:
-    """Return the SHA-256 of the source of the factory's module as it is on disk; None if it is not there."""
-    factory = load_extension(group, target).factory
-    module = sys.modules.get(getattr(factory, "__module__", "") or "")
-    path = Path(getattr(module, "__file__", None) or "")
-    if path.suffix != ".py" or not path.is_file():
-        return None
-    files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+    """Return the SHA-256 of the source of an extension as it is on disk; None if it is not there."""
+    load_extension(group, target)
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.relative_to(path.parent).as_posix()}\0".encode() + file.read_bytes() + b"\0")
+    for name in _modules_of(target):
+        path = Path(getattr(sys.modules.get(name), "__file__", None) or "")
+        if path.suffix != ".py" or not path.is_file():
+            return None
+        files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+        for file in files:
+            digest.update(f"{file.relative_to(path.parent).as_posix()}\0".encode() + file.read_bytes() + b"\0")
     return f"sha256:{digest.hexdigest()}"
+
+
+def _modules_of(target: str) -> list[str]:
+    """Return the modules whose source identifies what is at `target`.
+
+    That of a function or class is the one that defines it. What was made of others, as by `functools.partial` or a
+    decorator, has the module that names it, and the factory's own unless it is one of Python's.
+    """
+    named, _, path = target.partition(":")
+    value = attrgetter(path)(sys.modules[named])
+    with suppress(AttributeError, KeyError, TypeError):
+        if attrgetter(value.__qualname__)(sys.modules[value.__module__]) == value:
+            return [value.__module__]
+    factory = value.factory if isinstance(value, Extension) else value
+    while isinstance(factory, partial):
+        factory = factory.func
+    own = getattr(factory, "__module__", None) or named
+    return [named] if own == named or own.partition(".")[0] in sys.stdlib_module_names else [named, own]
 
 
 def _points(group: Group) -> list[EntryPoint]:
