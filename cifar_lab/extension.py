@@ -11,9 +11,10 @@ import hashlib
 import importlib
 import inspect
 import json
+import logging
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
@@ -23,9 +24,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, create_model
-from pydantic_core import CoreSchema, PydanticKnownError, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema
 
 from cifar_lab.errors import RecipeError, described, nearest, plain_rule, shortened
+
+_log = logging.getLogger(__name__)
 
 Group = Literal["models", "datasets", "augmentations", "optimizers", "schedules", "metrics", "callbacks"]
 GROUPS: tuple[Group, ...] = (
@@ -89,14 +92,17 @@ class Registered:
         """Return a built-in name as it is, and `module:function` for all others.
 
         Raises:
-            PydanticKnownError: nothing of that name is registered; pydantic adds the field.
+            PydanticKnownError, PydanticCustomError: nothing of that name is registered, or two; pydantic adds the field.
         """
         if name in self.built_in or TARGET.fullmatch(name):
             return name
-        targets = registered(self.group)
-        if name in targets:
-            return targets[name]
-        names = [repr(each) for each in (*self.built_in, *targets)]
+        try:
+            target = find_target(self.group, name)
+        except RecipeError as error:
+            raise PydanticCustomError("clash", "{clash}", {"clash": str(error)}) from error
+        if target is not None:
+            return target
+        names = [repr(each) for each in (*self.built_in, *registered(self.group))]
         raise PydanticKnownError("literal_error", {"expected": " or ".join(filter(None, [", ".join(names), OWN]))})
 
 
@@ -108,12 +114,32 @@ class BrokenExtension(NamedTuple):
 
 
 def registered(group: Group) -> dict[str, str]:
-    """Return the `module:function` of every entry point of a group by its name; no module is imported."""
-    return {point.name: point.value for point in _points(group) if TARGET.fullmatch(point.value)}
+    """Return the `module:function` of each registered name of a group; no module is imported.
+
+    Names that packages register with different values are left out.
+    """
+    named = _points_by_name(group)
+    return {name: next(iter(points)) for name, points in named.items() if len(points) == 1}
 
 
-def find_broken(group: Group) -> Iterator[BrokenExtension]:
-    """Import each extension of a group that a package registers, and yield those that cannot be used."""
+def find_target(group: Group, name: str) -> str | None:
+    """Return the `module:function` of a registered name; None for an unknown one.
+
+    Raises:
+        RecipeError: packages register the name with different values.
+    """
+    points = _points_by_name(group).get(name, {})
+    if len(points) > 1:
+        raise RecipeError(_clash(points))
+    return next(iter(points), None)
+
+
+def find_broken(group: Group, built_in: Collection[str] = ()) -> Iterator[BrokenExtension]:
+    """Import each extension of a group that a package registers, and yield those that cannot be used by their names."""
+    yield from find_hidden(group, built_in)
+    for name, points in _points_by_name(group).items():
+        if len(points) > 1:
+            yield BrokenExtension(name=name, reason=f"{group} {name}: {_clash(points)}")
     for point in _points(group):
         try:
             if not TARGET.fullmatch(point.value):
@@ -123,6 +149,24 @@ def find_broken(group: Group) -> Iterator[BrokenExtension]:
                 describe_version(group, point.value)
         except RecipeError as error:
             yield BrokenExtension(name=point.name, reason=f"{group} {point.name}: {error}")
+
+
+def find_hidden(group: Group, built_in: Collection[str]) -> Iterator[BrokenExtension]:
+    """Yield each extension whose registered name is one of the `built_in`, which are used in its place."""
+    for point in _points(group):
+        if point.name in built_in:
+            what = f"this name never means {point.value} of {_package(point)}"
+            reason = f"{group} {point.name}: is built in, so that {what}; give module:function"
+            yield BrokenExtension(name=point.name, reason=reason)
+
+
+def warn_of_hidden(used: Iterable[tuple[Group, str]]) -> None:
+    """Log a warning for each of these built-in names, of a group, that a package registers, too."""
+    names = set(used)
+    for group in GROUPS:
+        if chosen := {name for its, name in names if its == group}:
+            for hidden in find_hidden(group, chosen):
+                _log.warning("warning: %s", hidden.reason)
 
 
 def load_extension(group: Group, target: str) -> Extension:
@@ -136,7 +180,7 @@ def load_extension(group: Group, target: str) -> Extension:
         raise RecipeError(f"{group} {target}: {not_of_a_file(path)}")
     try:
         value: Any = _imported(module_name)
-    except Exception as error:  # an extension may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # an extension may raise anything while it is imported
         raise RecipeError(f"{group} {target}: {described(error)}") from error
     for part in path.split("."):
         if not hasattr(value, part):
@@ -256,6 +300,25 @@ def _modules_of(target: str) -> list[str]:
 
 def _points(group: Group) -> list[EntryPoint]:
     return sorted(entry_points(group=f"cifar_lab.{group}"), key=lambda point: (point.name, point.value))
+
+
+def _points_by_name(group: Group) -> dict[str, dict[str, EntryPoint]]:
+    """Return the entry points that read `module:function`, by name and value."""
+    named: dict[str, dict[str, EntryPoint]] = {}
+    for point in _points(group):
+        if TARGET.fullmatch(point.value):
+            named.setdefault(point.name, {}).setdefault(point.value, point)
+    return named
+
+
+def _clash(points: Mapping[str, EntryPoint]) -> str:
+    """Return the packages that register one name, by the values that they give it."""
+    by = " and ".join(f"by {_package(point)} as {target}" for target, point in points.items())
+    return f"is registered {by}; give module:function"
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "a package"
 
 
 def _imported(name: str) -> Any:

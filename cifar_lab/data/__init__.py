@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cifar_lab import extension
 from cifar_lab.data.messages import shown
 from cifar_lab.data.progress import silent
-from cifar_lab.errors import DataError, nearest
+from cifar_lab.errors import DataError, RecipeError, nearest
 from cifar_lab.object_store import is_address, parse_address
 
 if TYPE_CHECKING:
@@ -102,11 +102,20 @@ def _absolute(source: str) -> str:
 
 
 def _target(source: str) -> str | None:
-    """Return the `module:function` that a source names, by itself or by an entry point; None for any other source."""
+    """Return the `module:function` that a source names, by itself or by an entry point; None for any other source.
+
+    Raises:
+        DataError: two packages register that name.
+    """
     name = source.partition("?")[0]
     if extension.TARGET.fullmatch(name):
         return name
-    return extension.registered("datasets").get(name) if name.isidentifier() and name not in NAMES else None
+    if name in NAMES or "/" in name:
+        return None
+    try:
+        return extension.find_target("datasets", name)
+    except RecipeError as error:
+        raise DataError(f"data {shown(source)}: {error}") from error
 
 
 def _refuse_empty(source: str) -> None:
