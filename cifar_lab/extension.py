@@ -92,7 +92,8 @@ class Registered:
         """Return a built-in name as it is, and `module:function` for all others.
 
         Raises:
-            PydanticKnownError, PydanticCustomError: nothing of that name is registered, or two; pydantic adds the field.
+            PydanticKnownError: nothing of that name is registered; pydantic adds the field.
+            PydanticCustomError: packages register the name with different values.
         """
         if name in self.built_in or TARGET.fullmatch(name):
             return name
@@ -359,7 +360,8 @@ def _model_of(group: Group, target: str) -> type[BaseModel]:
 
 
 def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
-    first = error.errors()[0]
+    errors = error.errors()
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
     path = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         return f"no option '{path}'{nearest(path, model.model_fields)}"

@@ -134,8 +134,9 @@ def _existing(source: str) -> Path:
 
 
 def _hint(path: Path) -> str:
-    """Return the folder or file beside `path`, or the name of a source, that was most likely meant."""
-    names = list(NAMES) if path.parent == Path() else []
+    """Return the folder or file beside `path`, or the name of a source or data set, that was most likely meant."""
+    path = Path(str(path).partition("?")[0])  # options of a user's data set follow
+    names = [*NAMES, *extension.registered("datasets")] if path.parent == Path() else []
     with suppress(OSError, ValueError, RuntimeError):
         beside = path.expanduser().parent.iterdir()
         names += [p.name for p in beside if p.is_dir() or p.suffix.lower() in ENDINGS]

@@ -35,7 +35,7 @@ def load_registered(source: str, target: str, planned: str | None = None) -> Dat
     """
     if planned is not None and (kept := cache.kept(_key_of_images(planned))) is not None and kept.hash == planned:
         return replace(kept, name=_name(source))
-    options = _options(source.partition("?")[2])
+    options = _options(source)
     try:
         extension.check_options("datasets", target, options)
         extension.require_unchanged("datasets", target)
@@ -67,10 +67,16 @@ def _name(source: str) -> str:
     return source.rpartition(":")[2]
 
 
-def _options(text: str) -> dict[str, Any]:
-    """Parse `side=16&kind=noise`: values are JSON, else text."""
+def _options(source: str) -> dict[str, Any]:
+    """Parse `side=16&kind=noise` behind the name: values are JSON, else text.
+
+    Raises:
+        DataError: an option is given twice.
+    """
     options: dict[str, Any] = {}
-    for name, value in parse_qsl(text, keep_blank_values=True):
+    for name, value in parse_qsl(source.partition("?")[2], keep_blank_values=True):
+        if name in options:
+            raise DataError(f"data {source!r}: the option '{name}' is given twice")
         options[name] = value
         with suppress(ValueError):
             options[name] = json.loads(value)

@@ -13,11 +13,21 @@ import pytest
 from cifar_lab import extension
 from cifar_lab.ablation.ablation import single_recipe
 from cifar_lab.cli import run
+from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.config.recipe import Recipe
+from cifar_lab.config.recipe_file import read_recipe
 from cifar_lab.config.scale import find_scale
 from cifar_lab.data import load, require_source
-from cifar_lab.errors import DataError, RecipeError
+from cifar_lab.errors import DataError, RecipeError, UsageError
 from cifar_lab.execution.request import RequestArguments, check_request, read_data
+from cifar_lab.testing import (
+    check_augmentation,
+    check_dataset,
+    check_metric,
+    check_model,
+    check_optimizer,
+    check_schedule,
+)
 
 MADE = "made.extensions"
 Install = Callable[..., None]
@@ -112,8 +122,61 @@ def test_the_use_of_a_built_in_name_that_a_package_registers_too_warns(
         check_request(single_recipe("own", Recipe(), "a test"), typed)
         read_data("synthetic", print)
     assert [record.getMessage() for record in caplog.records] == [
-        f"warning: models resnet: is built in, so that this name never means {MADE}:Tiny of lab_a; give module:function",
+        f"warning: models resnet: is built in, so that this name never means {MADE}:Tiny of lab_a; "
+        "give module:function",
         f"warning: datasets synthetic: is built in, so that this name never means {MADE}:blobs of lab_a; "
         "give module:function",
     ]
     assert Recipe().model.name == "resnet"
+
+
+def test_authors_checks_take_registered_names(clash: None, install: Install) -> None:
+    install("lab_c", optimizers={"signed": f"{MADE}:Signed"}, metrics={"top_k": f"{MADE}:top_k"},
+            augmentations={"grey": f"{MADE}:grey"}, schedules={"halves": f"{MADE}:HALVES"},
+            datasets={"shapes": f"{MADE}:blobs"})  # fmt: skip
+    assert check_model("only", {"width": 6}) == check_model(f"{MADE}:Tiny", {"width": 6})
+    check_optimizer("signed")
+    check_metric("top_k", {"k": 3})
+    check_augmentation("grey")
+    check_schedule("halves")
+    assert check_dataset("shapes?side=20").shape.side == 20
+    for check, name, rule in (
+        (check_model, "onyl", "no extension of models is registered as 'onyl'; did you mean 'only'?"),
+        (check_metric, "topk", "no extension of metrics is registered as 'topk'; did you mean 'top_k'?"),
+        (check_dataset, "shape?side=20", "no extension of datasets is registered as 'shape'; did you mean 'shapes'?"),
+        (check_model, "resnet", "no extension of models is registered as 'resnet'; one of: only, same"),
+    ):
+        with pytest.raises(AssertionError) as caught:
+            check(name)  # type: ignore[operator]
+        assert str(caught.value).splitlines()[0] == rule
+    with pytest.raises(RecipeError, match=r"^models tiny: is registered by lab_a as .*; give module:function$"):
+        check_model("tiny")
+
+
+def test_a_misspelt_data_set_leads_to_a_registered_one(install: Install, folder: Path) -> None:
+    install("lab_a", datasets={"shapes": f"{MADE}:blobs"})
+    for typed in ("shape", "shape?side=20", "Shapes"):
+        with pytest.raises(DataError, match=r"can be reached; did you mean 'shapes'\?$"):
+            require_source(typed)
+
+
+def test_an_unknown_option_is_named_before_one_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "names_required.py").write_text("def net(*, classes: int, width: int, depth: int): ...\n")
+    monkeypatch.chdir(tmp_path)
+    for options, rule in (
+        ({"wdith": 8}, "no option 'wdith'; did you mean 'width'?"),
+        ({"depth": 8}, "the option 'width' is missing"),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            extension.check_options("models", "names_required:net", options)
+        assert str(caught.value) == f"models names_required:net: {rule}"
+
+
+def test_an_option_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^data '.*side=16&side=12': the option 'side' is given twice$"):
+        load(f"{MADE}:blobs?side=16&side=12")
+    with pytest.raises(RecipeError, match=r"^model.options: 'width' is set twice$"):
+        parse_overrides([f"model.name={MADE}:Tiny", 'model.options={"width":8,"width":4}'])
+    (tmp_path / "recipe.json").write_text('{"train": {"epochs": 3, "epochs": 4}}')
+    with pytest.raises(UsageError, match=r"^recipe .*recipe.json: 'epochs' is set twice$"):
+        read_recipe(tmp_path / "recipe.json")
