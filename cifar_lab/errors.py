@@ -135,7 +135,7 @@ def shortened(text: str, length: int = 200) -> str:
     return f"{text[:half]}…{text[-half:]}"
 
 
-def described(error: Exception) -> str:
+def described(error: BaseException) -> str:
     """Return the type of an exception and the first line of its message: `OSError: no such file`."""
     first = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {shortened(first)}" if first else type(error).__name__

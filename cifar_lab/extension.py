@@ -11,19 +11,24 @@ import hashlib
 import importlib
 import inspect
 import json
+import logging
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, create_model
-from pydantic_core import CoreSchema, PydanticKnownError, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema
 
 from cifar_lab.errors import RecipeError, described, nearest, plain_rule, shortened
+
+_log = logging.getLogger(__name__)
 
 Group = Literal["models", "datasets", "augmentations", "optimizers", "schedules", "metrics", "callbacks"]
 GROUPS: tuple[Group, ...] = (
@@ -70,7 +75,7 @@ class Extension:
     options: type[BaseModel] | None = None
     """Model of the options; None for the annotated keyword arguments of the factory."""
     version: str | None = None
-    """Identity in fingerprints; None for a hash of the source of the factory's module."""
+    """Identity in fingerprints; None for a hash of the source."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +93,17 @@ class Registered:
 
         Raises:
             PydanticKnownError: nothing of that name is registered; pydantic adds the field.
+            PydanticCustomError: packages register the name with different values.
         """
         if name in self.built_in or TARGET.fullmatch(name):
             return name
-        targets = registered(self.group)
-        if name in targets:
-            return targets[name]
-        names = [repr(each) for each in (*self.built_in, *targets)]
+        try:
+            target = find_target(self.group, name)
+        except RecipeError as error:
+            raise PydanticCustomError("clash", "{clash}", {"clash": str(error)}) from error
+        if target is not None:
+            return target
+        names = [repr(each) for each in (*self.built_in, *registered(self.group))]
         raise PydanticKnownError("literal_error", {"expected": " or ".join(filter(None, [", ".join(names), OWN]))})
 
 
@@ -106,19 +115,59 @@ class BrokenExtension(NamedTuple):
 
 
 def registered(group: Group) -> dict[str, str]:
-    """Return the `module:function` of every entry point of a group by its name; no module is imported."""
-    return {point.name: point.value for point in _points(group) if TARGET.fullmatch(point.value)}
+    """Return the `module:function` of each registered name of a group; no module is imported.
+
+    Names that packages register with different values are left out.
+    """
+    named = _points_by_name(group)
+    return {name: next(iter(points)) for name, points in named.items() if len(points) == 1}
 
 
-def find_broken(group: Group) -> Iterator[BrokenExtension]:
-    """Import each extension of a group that a package registers, and yield those that cannot be used."""
+def find_target(group: Group, name: str) -> str | None:
+    """Return the `module:function` of a registered name; None for an unknown one.
+
+    Raises:
+        RecipeError: packages register the name with different values.
+    """
+    points = _points_by_name(group).get(name, {})
+    if len(points) > 1:
+        raise RecipeError(_clash(points))
+    return next(iter(points), None)
+
+
+def find_broken(group: Group, built_in: Collection[str] = ()) -> Iterator[BrokenExtension]:
+    """Import each extension of a group that a package registers, and yield those that cannot be used by their names."""
+    yield from find_hidden(group, built_in)
+    for name, points in _points_by_name(group).items():
+        if len(points) > 1:
+            yield BrokenExtension(name=name, reason=f"{group} {name}: {_clash(points)}")
     for point in _points(group):
         try:
             if not TARGET.fullmatch(point.value):
                 raise RecipeError(f"'{point.value}' does not read module:function")
-            describe_version(group, point.value)
+            load_extension(group, point.value)
+            if group != "datasets":  # which are identified by their images
+                describe_version(group, point.value)
         except RecipeError as error:
             yield BrokenExtension(name=point.name, reason=f"{group} {point.name}: {error}")
+
+
+def find_hidden(group: Group, built_in: Collection[str]) -> Iterator[BrokenExtension]:
+    """Yield each extension whose registered name is one of the `built_in`, which are used in its place."""
+    for point in _points(group):
+        if point.name in built_in:
+            what = f"this name never means {point.value} of {_package(point)}"
+            reason = f"{group} {point.name}: is built in, so that {what}; give module:function"
+            yield BrokenExtension(name=point.name, reason=reason)
+
+
+def warn_of_hidden(used: Iterable[tuple[Group, str]]) -> None:
+    """Log a warning for each of these built-in names, of a group, that a package registers, too."""
+    names = set(used)
+    for group in GROUPS:
+        if chosen := {name for its, name in names if its == group}:
+            for hidden in find_hidden(group, chosen):
+                _log.warning("warning: %s", hidden.reason)
 
 
 def load_extension(group: Group, target: str) -> Extension:
@@ -132,7 +181,7 @@ def load_extension(group: Group, target: str) -> Extension:
         raise RecipeError(f"{group} {target}: {not_of_a_file(path)}")
     try:
         value: Any = _imported(module_name)
-    except Exception as error:  # an extension may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # an extension may raise anything while it is imported
         raise RecipeError(f"{group} {target}: {described(error)}") from error
     for part in path.split("."):
         if not hasattr(value, part):
@@ -187,14 +236,25 @@ def identity(group: Group, target: str, options: Mapping[str, Any]) -> dict[str,
 
 @cache
 def describe_version(group: Group, target: str) -> str:
-    """Return the version of an extension, else the SHA-256 of the source of its factory's module.
+    """Return the version of an extension, else the SHA-256 of the source of its module (see `_modules_of`).
 
     For the `__init__.py` of a package it is the hash of all Python files of the package.
 
     Raises:
         RecipeError: it has neither a version nor a source.
     """
-    return _version(group, target)
+    if (version := load_extension(group, target).version) is not None:
+        return version
+    imported_source(group, target)  # kept for `require_unchanged`
+    if (source := _present_source(group, target)) is None:
+        raise RecipeError(f"{group} {target}: its source is not there to be hashed; give Extension(version=…)")
+    return source
+
+
+@cache
+def imported_source(group: Group, target: str) -> str | None:
+    """Return the hash of an extension's source as this process imported it; None if there is no source."""
+    return _present_source(group, target)
 
 
 def require_unchanged(group: Group, target: str) -> None:
@@ -203,27 +263,63 @@ def require_unchanged(group: Group, target: str) -> None:
     Raises:
         RecipeError: it was changed; this process still has the old code, and would name cells after it.
     """
-    if _version(group, target) != describe_version(group, target):
+    if _present_source(group, target) != imported_source(group, target):
         raise RecipeError(f"{group} {target}: its source has changed since it was imported here; restart the kernel")
 
 
-def _version(group: Group, target: str) -> str:
-    extension = load_extension(group, target)
-    if extension.version is not None:
-        return extension.version
-    module = sys.modules.get(getattr(extension.factory, "__module__", "") or "")
-    path = Path(getattr(module, "__file__", None) or "")
-    if path.suffix != ".py" or not path.is_file():
-        raise RecipeError(f"{group} {target}: its source is not there to be hashed; give Extension(version=…)")
-    files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+def _present_source(group: Group, target: str) -> str | None:
+    """Return the SHA-256 of the source of an extension as it is on disk; None if it is not there."""
+    load_extension(group, target)
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.relative_to(path.parent).as_posix()}\0".encode() + file.read_bytes() + b"\0")
+    for name in _modules_of(target):
+        path = Path(getattr(sys.modules.get(name), "__file__", None) or "")
+        if path.suffix != ".py" or not path.is_file():
+            return None
+        files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+        for file in files:
+            digest.update(f"{file.relative_to(path.parent).as_posix()}\0".encode() + file.read_bytes() + b"\0")
     return f"sha256:{digest.hexdigest()}"
+
+
+def _modules_of(target: str) -> list[str]:
+    """Return the modules whose source identifies what is at `target`.
+
+    That of a function or class is the one that defines it. What was made of others, as by `functools.partial` or a
+    decorator, has the module that names it, and the factory's own unless it is one of Python's.
+    """
+    named, _, path = target.partition(":")
+    value = attrgetter(path)(sys.modules[named])
+    with suppress(AttributeError, KeyError, TypeError):
+        if attrgetter(value.__qualname__)(sys.modules[value.__module__]) == value:
+            return [value.__module__]
+    factory = value.factory if isinstance(value, Extension) else value
+    while isinstance(factory, partial):
+        factory = factory.func
+    own = getattr(factory, "__module__", None) or named
+    return [named] if own == named or own.partition(".")[0] in sys.stdlib_module_names else [named, own]
 
 
 def _points(group: Group) -> list[EntryPoint]:
     return sorted(entry_points(group=f"cifar_lab.{group}"), key=lambda point: (point.name, point.value))
+
+
+def _points_by_name(group: Group) -> dict[str, dict[str, EntryPoint]]:
+    """Return the entry points that read `module:function`, by name and value."""
+    named: dict[str, dict[str, EntryPoint]] = {}
+    for point in _points(group):
+        if TARGET.fullmatch(point.value):
+            named.setdefault(point.name, {}).setdefault(point.value, point)
+    return named
+
+
+def _clash(points: Mapping[str, EntryPoint]) -> str:
+    """Return the packages that register one name, by the values that they give it."""
+    by = " and ".join(f"by {_package(point)} as {target}" for target, point in points.items())
+    return f"is registered {by}; give module:function"
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "a package"
 
 
 def _imported(name: str) -> Any:
@@ -264,7 +360,8 @@ def _model_of(group: Group, target: str) -> type[BaseModel]:
 
 
 def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
-    first = error.errors()[0]
+    errors = error.errors()
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
     path = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         return f"no option '{path}'{nearest(path, model.model_fields)}"

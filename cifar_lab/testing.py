@@ -5,7 +5,8 @@
     def test_my_network() -> None:
         check_model("mylab.nets:tiny", {"width": 8})
 
-Each raises an AssertionError that names the rule that is broken, or the error that a user would see.
+Each takes `module:function` or a registered name, and raises an AssertionError that names the rule that is broken, or
+the error that a user would see.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from cifar_lab.data.augmentation import normalise_only
 from cifar_lab.data.augmentation_registry import apply_own, build_augmentation, draw_own
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split
-from cifar_lab.errors import DataError, Interrupted, RecipeError
+from cifar_lab.errors import DataError, Interrupted, RecipeError, nearest
 from cifar_lab.extension import Group
 from cifar_lab.models.cost import Cost, network_cost
 from cifar_lab.models.registry import build_network
@@ -55,6 +56,7 @@ def check_model(target: str, options: Mapping[str, Any] | None = None, images: I
     Returns:
         Its parameters and MACs, 0 MACs if unknown.
     """
+    target = _target("models", target)
     _check_options("models", target, options)
     model = Recipe().override({"model.name": target, "model.options": dict(options or {})}).model
     cost = network_cost(model, images)
@@ -76,6 +78,7 @@ def check_model(target: str, options: Mapping[str, Any] | None = None, images: I
 
 def check_optimizer(target: str, options: Mapping[str, Any] | None = None) -> None:
     """Check an optimizer: it moves the weights, follows the groups' rate, and resumes bit-equal from its state."""
+    target = _target("optimizers", target)
     _check_options("optimizers", target, options)
     optim = Recipe().override({"optim.name": target, "optim.options": dict(options or {}), "optim.lr": 0.01}).optim
     straight, stopped, resumed = (_linear() for _ in range(3))
@@ -100,6 +103,7 @@ def check_optimizer(target: str, options: Mapping[str, Any] | None = None) -> No
 
 def check_schedule(target: str, options: Mapping[str, Any] | None = None) -> None:
     """Check a schedule: a finite factor of at least 0 at each position, the same each time."""
+    target = _target("schedules", target)
     _check_options("schedules", target, options)
     schedule = Recipe().override({"schedule.name": target, "schedule.options": dict(options or {})}).schedule
     positions = [step / 100 for step in range(100)]
@@ -110,6 +114,7 @@ def check_schedule(target: str, options: Mapping[str, Any] | None = None) -> Non
 
 def check_metric(target: str, options: Mapping[str, Any] | None = None) -> None:
     """Check a metric: a finite number that is the same each time, and for any number of images."""
+    target = _target("metrics", target)
     _check_options("metrics", target, options)
     metric = MetricConfig.model_validate_json(json.dumps({"name": target, "options": dict(options or {})}))
     for count in (1, 40):
@@ -126,6 +131,7 @@ def check_callback(target: str, options: Mapping[str, Any] | None = None) -> Non
 
     It trains a tiny network for three epochs of three steps, stopped in the middle of an epoch and between two.
     """
+    target = _target("callbacks", target)
     _check_options("callbacks", target, options)
     recipe = _TINY.override({"train.callbacks": [{"name": target, "options": dict(options or {})}]})
     straight, again = _trained(recipe), _trained(recipe)
@@ -144,6 +150,7 @@ def check_augmentation(
     An image is the same in each batch that it comes in, each time, whatever torch's generator is at; normalised images
     stay finite. On a GPU, if there is one, pixels differ from those of the CPU by one level at most.
     """
+    target = _target("augmentations", target)
     _check_options("augmentations", target, options)
     recipe = Recipe().override({"data.augmentations": [{"name": target, "options": dict(options or {})}]})
     configs = recipe.data.augmentations
@@ -174,9 +181,7 @@ def check_dataset(source: str) -> Dataset:
     Raises:
         AssertionError: it is not registered, makes other images each time, or takes any option.
     """
-    name = source.partition("?")[0]
-    target = name if ":" in name else extension.registered("datasets").get(name)
-    assert target is not None, f"no data set is registered as '{name}'"
+    target = _target("datasets", source.partition("?")[0])
     hashes = []
     for _ in range(2):
         with tempfile.TemporaryDirectory() as folder, mock.patch.dict("os.environ", {cache.VARIABLE: folder}):
@@ -189,6 +194,19 @@ def check_dataset(source: str) -> Dataset:
     except DataError:
         return dataset
     raise AssertionError("it takes any option: name them, so that a misspelt one is refused")
+
+
+def _target(group: Group, name: str) -> str:
+    """Return the `module:function` of a name; one without a module is a registered one."""
+    if ":" in name:
+        return name
+    try:
+        target = extension.find_target(group, name)
+    except RecipeError as error:
+        raise RecipeError(f"{group} {name}: {error}") from error
+    close = nearest(name, extension.registered(group))
+    assert target is not None, f"no extension of {group} is registered as '{name}'{close}"
+    return target
 
 
 def _check_options(group: Group, target: str, options: Mapping[str, Any] | None) -> None:

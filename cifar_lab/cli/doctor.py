@@ -69,14 +69,17 @@ def _checks(device: str, runs: Path, folders: list[Path]) -> Iterator[DoctorChec
 def _extensions() -> Iterator[DoctorCheck]:
     """Yield a row for each kind of extension that packages register."""
     from cifar_lab import extension
+    from cifar_lab.config.built_in_names import BUILT_IN
+    from cifar_lab.data import NAMES
 
     for group in extension.GROUPS:
         names = extension.registered(group)
-        broken = list(extension.find_broken(group))
+        broken = list(extension.find_broken(group, BUILT_IN.get(group, NAMES)))
         if names or broken:
-            listed = ", ".join(f"{name} = {target}" for name, target in sorted(names.items()))
-            reasons = "; ".join(entry.reason for entry in broken)
-            yield DoctorCheck(f"own {group}", not broken, reasons or listed, {"registered": names})
+            usable = sorted(names.keys() - {entry.name for entry in broken})
+            found = [entry.reason for entry in broken]
+            found += [", ".join(f"{name} = {names[name]}" for name in usable)] if usable else []
+            yield DoctorCheck(f"own {group}", not broken, "; ".join(found), {"registered": names})
 
 
 def _gpus() -> Iterator[DoctorCheck]:

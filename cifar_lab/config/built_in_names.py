@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, JsonValue
 
-from cifar_lab.extension import Options, Registered
+from cifar_lab.extension import Group, Options, Registered
 
 ExtensionOptions = Annotated[dict[str, JsonValue], AfterValidator(Options)]
 MODELS = Registered("models", ("resnet",))
@@ -17,6 +17,10 @@ OPTIMIZERS = Registered(
 SCHEDULES = Registered("schedules", ("constant", "cosine", "linear", "step", "multistep", "one_cycle", "warm_restarts"))
 METRICS = Registered("metrics", ("top5",))
 CALLBACKS = Registered("callbacks", ())
+BUILT_IN: dict[Group, tuple[str, ...]] = {
+    each.group: each.built_in for each in (MODELS, AUGMENTATIONS, OPTIMIZERS, SCHEDULES, METRICS, CALLBACKS)
+}
+"""Built-in names of each group of extensions that a recipe names."""
 ALWAYS_MEASURED = frozenset({"acc", "loss", "best_acc", "peak_acc", "auc", "acc_without_tta"})
 """Names of metrics that every cell has."""
 PARTS_OF_THE_DATA = frozenset({"train", "clean_train", "val", "test", "memory", "epochs_to"})

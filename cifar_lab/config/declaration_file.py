@@ -119,8 +119,9 @@ def error_line(error: BaseException) -> str:
 
 
 def _first_problem(error: ValidationError) -> str:
-    """Return `Recipe.model.width: should be an integer, got 'wide'`; pydantic's own message takes several lines."""
-    first = error.errors()[0]
+    """Return one line, `Recipe.model.width: should be an integer, got 'wide'`; an unknown name comes first."""
+    errors = error.errors()
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
     where = ".".join([error.title, *map(str, first["loc"])])
     return f"{where}: {plain_rule(first['msg'])}, got {shortened(repr(first['input']), 80)}"
 

@@ -6,9 +6,10 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 
 from cifar_lab.config.recipe import Recipe, paths
-from cifar_lab.errors import RecipeError, nearest
+from cifar_lab.errors import RecipeError, nearest, shortened
 
 MOST_DIGITS = 15
 """Maximum digits of a number on the command line: all such numbers are exact in floating point."""
@@ -20,7 +21,7 @@ def parse_overrides(words: list[str]) -> dict[str, object]:
     A value of the wrong type is passed on unchanged: `Recipe.override` rejects it with the path's name.
 
     Raises:
-        RecipeError: a word is not `path=value`, a path is unknown, or a path is set twice.
+        RecipeError: a word is not `path=value`, a path is unknown, or a path or a name of a JSON object is set twice.
     """
     diff: dict[str, object] = {}
     for word in words:
@@ -72,9 +73,26 @@ def _meant(word: str) -> str:
     return nearest(word, paths())
 
 
+def each_name_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return the object of these pairs of JSON.
+
+    Raises:
+        RecipeError: two have one name; the last would count without a word.
+    """
+    made: dict[str, object] = {}
+    for name, value in pairs:
+        if name in made:
+            raise RecipeError(f"'{shortened(name, 80)}' is set twice")
+        made[name] = value
+    return made
+
+
 def _parse_value(path: str, text: str) -> object:
     """Return the value of `text` at `path`: `none` is a placement of SE, but the absence of `model.extra_fc`."""
-    readings = [*_readings(text), text]
+    try:
+        readings = [*_readings(text), text]
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error
     for value in readings:
         try:
             Recipe().override({path: value})
@@ -94,6 +112,6 @@ def _readings(text: str) -> Iterator[object]:
         yield None
     if text.lower() in {"true", "on", "yes", "false", "off", "no"}:
         yield text.lower() in {"true", "on", "yes"}
-    for parse in (json.loads, float):
+    for parse in (partial(json.loads, object_pairs_hook=each_name_once), float):
         with suppress(ValueError, RecursionError):  # numbers with thousands of digits, deeply nested brackets
             yield parse(text)

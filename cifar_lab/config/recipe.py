@@ -205,7 +205,18 @@ class Recipe(RecipePart):
 
     def extensions(self) -> Iterator[tuple[str, Group, str, Options]]:
         """Yield path, group, name and options of everything in this recipe that is not built in."""
-        parts: list[tuple[str, Registered, _Extensible]] = [
+        for path, registered, part in self._named_parts():
+            if part.name not in registered.built_in:
+                yield path, registered.group, part.name, Options(part.options)
+
+    def built_in_names(self) -> Iterator[tuple[Group, str]]:
+        """Yield group and name of everything in this recipe that is built in and that a package could bring."""
+        for _, registered, part in self._named_parts():
+            if part.name in registered.built_in:
+                yield registered.group, part.name
+
+    def _named_parts(self) -> list[tuple[str, Registered, _Extensible]]:
+        return [
             ("model", MODELS, self.model),
             *(("data.augmentations", AUGMENTATIONS, each) for each in self.data.augmentations),
             ("optim", OPTIMIZERS, self.optim),
@@ -213,9 +224,6 @@ class Recipe(RecipePart):
             *(("train.metrics", METRICS, metric) for metric in self.train.metrics),
             *(("train.callbacks", CALLBACKS, callback) for callback in self.train.callbacks),
         ]
-        for path, registered, part in parts:
-            if part.name not in registered.built_in:
-                yield path, registered.group, part.name, Options(part.options)
 
     @property
     def passes(self) -> int:

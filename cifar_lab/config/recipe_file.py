@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from cifar_lab.config.overrides import each_name_once
 from cifar_lab.config.recipe import Recipe, leaves
-from cifar_lab.errors import UsageError
+from cifar_lab.errors import RecipeError, UsageError
 
 LARGEST_RECIPE = 2**20
 """Maximum bytes of a file: a recipe takes about two thousand."""
@@ -26,10 +27,12 @@ def read_recipe(file: Path) -> Recipe:
             text = opened.read(LARGEST_RECIPE + 1)
         if len(text) > LARGEST_RECIPE:
             raise UsageError(f"recipe {file}: larger than {LARGEST_RECIPE // 2**20} MiB, which no recipe is")
-        tree = json.loads(text)
+        tree = json.loads(text, object_pairs_hook=each_name_once)
         if not isinstance(tree, dict):
             raise UsageError(f"recipe {file}: a JSON object is wanted, as `sweep-best -o` writes it")
         fields = dict(leaves(tree))
+    except RecipeError as error:
+        raise RecipeError(f"recipe {file}: {error}") from error
     except RecursionError:
         raise UsageError(f"recipe {file}: brackets nested too deep for a recipe") from None
     except OSError as error:

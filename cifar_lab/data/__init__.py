@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cifar_lab import extension
 from cifar_lab.data.messages import shown
 from cifar_lab.data.progress import silent
-from cifar_lab.errors import DataError, nearest
+from cifar_lab.errors import DataError, RecipeError, nearest
 from cifar_lab.object_store import is_address, parse_address
 
 if TYPE_CHECKING:
@@ -28,10 +28,15 @@ ENDINGS = (".zip", ".npz", ".tar", ".tgz", ".gz", ".bz2")
 """File extensions for suggestions after a mistyped name."""
 
 
-def load(source: str, *, say: Callable[[str], None] = silent) -> Dataset:
+def load(source: str, *, say: Callable[[str], None] = silent, planned: str | None = None) -> Dataset:
     """Return the images of `source`, one of `NAMES`, a path or the address of an archive, decoded once and kept.
 
-    `say` is called with one line at a time before operations that take more than a moment.
+    The images of a user's data set are made each time, as they may have changed.
+
+    Args:
+        source: as `--data` takes it.
+        say: called with one line at a time before operations that take more than a moment.
+        planned: hash of the images that a plan was made for; a user's data set with these, if kept, is not made again.
 
     Raises:
         DataError: the source cannot be read as square images in classes.
@@ -50,7 +55,7 @@ def load(source: str, *, say: Callable[[str], None] = silent) -> Dataset:
     if (target := _target(source)) is not None:
         from cifar_lab.data.registry import load_registered
 
-        return load_registered(source, target)
+        return load_registered(source, target, planned)
     if is_address(source):
         from cifar_lab.data.fetched_file import fetch_file
 
@@ -97,11 +102,20 @@ def _absolute(source: str) -> str:
 
 
 def _target(source: str) -> str | None:
-    """Return the `module:function` that a source names, by itself or by an entry point; None for any other source."""
+    """Return the `module:function` that a source names, by itself or by an entry point; None for any other source.
+
+    Raises:
+        DataError: two packages register that name.
+    """
     name = source.partition("?")[0]
     if extension.TARGET.fullmatch(name):
         return name
-    return extension.registered("datasets").get(name) if name.isidentifier() and name not in NAMES else None
+    if name in NAMES or "/" in name:
+        return None
+    try:
+        return extension.find_target("datasets", name)
+    except RecipeError as error:
+        raise DataError(f"data {shown(source)}: {error}") from error
 
 
 def _refuse_empty(source: str) -> None:
@@ -120,8 +134,9 @@ def _existing(source: str) -> Path:
 
 
 def _hint(path: Path) -> str:
-    """Return the folder or file beside `path`, or the name of a source, that was most likely meant."""
-    names = list(NAMES) if path.parent == Path() else []
+    """Return the folder or file beside `path`, or the name of a source or data set, that was most likely meant."""
+    path = Path(str(path).partition("?")[0])  # options of a user's data set follow
+    names = [*NAMES, *extension.registered("datasets")] if path.parent == Path() else []
     with suppress(OSError, ValueError, RuntimeError):
         beside = path.expanduser().parent.iterdir()
         names += [p.name for p in beside if p.is_dir() or p.suffix.lower() in ENDINGS]

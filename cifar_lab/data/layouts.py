@@ -14,7 +14,6 @@ The folder itself and up to three nested folders are searched, the outermost fir
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,6 +33,11 @@ DEEPEST = 3
 MOST_FOLDERS = 2000
 """Maximum number of folders searched."""
 SPLIT_NAMES = {"train": "train", "test": "test", **dict.fromkeys(("val", "valid", "validation"), "val")}
+USUAL_NAMES = {
+    split: re.compile(rf"({words})[-_ ]?(set|data|images|imgs|split)?", re.IGNORECASE)
+    for split, words in (("train", "train|training"), ("test", "test|testing"), ("val", "val|valid|validation|eval"))
+}
+"""Forms of names that folders of a split usually have."""
 EXPECTED = "expected train/<class>/* and test/<class>/*"
 ARCHIVES = (
     *("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz", "cifar-10-batches-py.tar.gz"),
@@ -244,14 +248,14 @@ def _classes(files: FileTree, folder: str, splits: dict[str, str]) -> Layout:
 
 
 def _holds(files: FileTree) -> str:
-    """Describe what the root holds instead, with the name closest to an expected one."""
+    """Describe what the root holds instead, and how to rename folders that have a usual name of a split."""
     folders, names = _listing(files, "")
     entries = [f"{name}/" for name in folders] + list(names)
     if not entries:
         return "; it is empty"
     shortened = [shown(entry).strip("'\"") for entry in entries[:3]]
     more = f" and {len(entries) - 3:,} more" if len(entries) > 3 else ""
-    by_lower = {name.lower(): name for name in folders}
-    close = difflib.get_close_matches("train", by_lower, n=1, cutoff=0.6)
-    hint = f"; rename {shown(by_lower[close[0]])} to 'train'" if close else ""
+    usual = {split: [name for name in folders if form.fullmatch(name)] for split, form in USUAL_NAMES.items()}
+    renamed = [f"{shown(found[0])} to '{split}'" for split, found in usual.items() if len(found) == 1]
+    hint = f"; rename {', '.join(renamed)}" if len(usual["train"]) == 1 else ""
     return f"; it holds {', '.join(shortened)}{more}{hint}"

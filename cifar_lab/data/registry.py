@@ -1,7 +1,9 @@
 """Data sets of users: `--data NAME` of an entry point, or `--data module:function`, with options as in an address.
 
 `--data mylab.data:blobs?side=16&classes=5` calls `blobs(side=16, classes=5)`, which returns class names and
-`ImageArrays`. The arrays are kept in the cache under the version of the data set and its options.
+`ImageArrays`. It is called each time that a command begins, since it may read files, and its images are kept in the
+cache under their hash: workers map those of their plan. The images of an `Extension` with a version are a function of
+its source, version, options and the current folder, and are kept under these.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -21,25 +25,58 @@ from cifar_lab.data.messages import short_line
 from cifar_lab.errors import DataError, RecipeError
 
 
-def load_registered(source: str, target: str) -> Dataset:
+def load_registered(source: str, target: str, planned: str | None = None) -> Dataset:
     """Return the images of a user's data set.
+
+    `planned`: hash of the images that are wanted; if they are kept, they are not made again.
 
     Raises:
         DataError: it cannot be imported, or its images are not valid.
     """
-    options = _options(source.partition("?")[2])
+    if planned is not None and (kept := cache.kept(_key_of_images(planned))) is not None and kept.hash == planned:
+        return replace(kept, name=_name(source))
+    options = _options(source)
     try:
-        known = extension.identity("datasets", target, options)
+        extension.check_options("datasets", target, options)
+        extension.require_unchanged("datasets", target)
+        is_versioned = extension.load_extension("datasets", target).version is not None
+        key = _key_of_version(target, options) if is_versioned else None
     except RecipeError as error:
         raise DataError(f"data {source!r}: {error}") from error
-    key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-    return cache.open_or_make(key, lambda: _make(source, target, options))
+    if key is not None:
+        kept = cache.open_or_make(key, lambda: _make(source, target, options))
+    else:
+        made = _make(source, target, options)
+        kept = cache.open_or_make(_key_of_images(made.hash), lambda: made)
+    return replace(kept, name=_name(source))
 
 
-def _options(text: str) -> dict[str, Any]:
-    """Parse `side=16&kind=noise`: values are JSON, else text."""
+def _key_of_images(hash: str) -> str:
+    return f"images-{hash}"
+
+
+def _key_of_version(target: str, options: dict[str, Any]) -> str:
+    """Return the key of images that depend on their version, options, source and the current folder alone."""
+    known = extension.identity("datasets", target, options)
+    known |= {"source": extension.imported_source("datasets", target), "folder": str(Path.cwd())}
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def _name(source: str) -> str:
+    """Return the name in tables of a data set: `blobs?side=16`."""
+    return source.rpartition(":")[2]
+
+
+def _options(source: str) -> dict[str, Any]:
+    """Parse `side=16&kind=noise` behind the name: values are JSON, else text.
+
+    Raises:
+        DataError: an option is given twice.
+    """
     options: dict[str, Any] = {}
-    for name, value in parse_qsl(text, keep_blank_values=True):
+    for name, value in parse_qsl(source.partition("?")[2], keep_blank_values=True):
+        if name in options:
+            raise DataError(f"data {source!r}: the option '{name}' is given twice")
         options[name] = value
         with suppress(ValueError):
             options[name] = json.loads(value)
@@ -57,7 +94,7 @@ def _make(source: str, target: str, options: dict[str, Any]) -> Dataset:
         _check(classes, arrays)
     except DataError as error:
         raise DataError(f"data {source!r}: {error}") from error
-    return Dataset.of(source.rpartition(":")[2], "registered", classes, arrays)
+    return Dataset.of(_name(source), "registered", classes, arrays)
 
 
 def _check(classes: tuple[str, ...], arrays: ImageArrays) -> None:

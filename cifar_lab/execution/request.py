@@ -13,9 +13,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from cifar_lab import extension
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config import scale
-from cifar_lab.data import absolute, load, require_source
+from cifar_lab.data import NAMES, absolute, load, require_source
 from cifar_lab.execution import engine
 from cifar_lab.text import duration, many
 
@@ -167,6 +168,7 @@ def check_request(ablation: Ablation, typed: RequestArguments) -> None:
         ablation, scale=typed.scale, overrides=typed.overrides, variants=typed.variants, max_params=typed.max_params
     )
     require_effective(typed.overrides, recipes.values())
+    extension.warn_of_hidden(name for recipe in recipes.values() for name in recipe.built_in_names())
     if any(any(recipe.extensions()) for recipe in recipes.values()):
         from cifar_lab.train.own_code import require_own_code
 
@@ -210,6 +212,8 @@ def read_data(source: str, say: Callable[[str], None]) -> tuple[str, Dataset]:
     Raises:
         DataError: the source cannot be read as square images in classes.
     """
+    if source in NAMES:
+        extension.warn_of_hidden([("datasets", source)])
     dataset = load(source, say=say)
     return absolute(source), dataset
 

@@ -164,7 +164,7 @@ def _train_locked(
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # tensors created without a device must not go to the first GPU
     record.clean()
-    dataset = load(job.data)
+    dataset = load(job.data, planned=job.data_hash)
     if dataset.hash != job.data_hash:
         raise CellError(f"data {job.data}: the images changed since the plan was made")
     _require_same_extensions(job)

@@ -60,6 +60,7 @@ BROKEN = {
         11,
         "did you mean 'model.width'?",
     ),
+    "a misspelt argument": (GOOD.replace("baseline=", "baselne="), 3, "Ablation.baselne: is not known"),
     "an ablation error": (GOOD.replace('control="a"', 'control="b"'), 3, "control 'b'"),
 }
 

@@ -287,7 +287,23 @@ def test_what_is_there_instead_of_train_is_told(folder: Path) -> None:
     (folder / "train").rename(folder / "training")
     (folder / "test").rename(folder / "testing")
 
-    assert "it holds testing/, training/; rename 'training' to 'train'" in refused(folder)
+    assert refused(folder).endswith("; it holds testing/, training/; rename 'training' to 'train', 'testing' to 'test'")
+
+
+@pytest.mark.parametrize("name", ["Training", "train_set", "TrainImages", "training-data"])
+def test_a_usual_name_of_the_training_images_is_to_be_renamed(folder: Path, name: str) -> None:
+    shutil.rmtree(folder / "test")
+    (folder / "train").rename(folder / name)
+
+    assert refused(folder).endswith(f"; it holds {name}/; rename '{name}' to 'train'")
+
+
+@pytest.mark.parametrize("classes", [("bar", "ring", "square"), ("rain", "brain"), ("trail", "trains"), ("eval",)])
+def test_no_class_is_to_be_renamed(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    for name in classes:
+        (tmp_path / "unsplit" / name).mkdir(parents=True)
+
+    assert refused(tmp_path / "unsplit").endswith(f"it holds {', '.join(f'{name}/' for name in sorted(classes))}")
 
 
 def test_of_two_data_sets_in_a_folder_one_has_to_be_named(folder: Path, tmp_path: Path) -> None:
