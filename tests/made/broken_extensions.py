@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from made.extensions import Tiny
 from torch import Tensor, nn
 
@@ -77,6 +78,42 @@ class OnlyOnAGPU(Tiny):
 
     def forward(self, x: Tensor) -> Tensor:
         raise ValueError("Pointer argument (at 0) cannot be accessed from Triton (cpu tensor?)")
+
+
+class ExtraState(Tiny):
+    """Keeps more than tensors in its state."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"calls": 3}
+
+    def set_extra_state(self, state: dict[str, int]) -> None: ...
+
+
+class DoubleComplex(Tiny):
+    """Has weights of a type that no file of weights holds."""
+
+    def __init__(self, *, classes: int) -> None:
+        super().__init__(classes=classes)
+        self.register_buffer("phase", torch.zeros(2, dtype=torch.complex128))
+
+
+class NoParameters(nn.Module):
+    """Has nothing to train."""
+
+    def __init__(self, *, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(1, 2, 3))[:, None].expand(-1, self.classes)
+
+
+def frozen(*, classes: int) -> nn.Module:
+    return Tiny(classes=classes).requires_grad_(requires_grad=False)
+
+
+def lazy(*, classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
 
 
 class PlainClass:

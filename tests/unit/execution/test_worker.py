@@ -168,7 +168,7 @@ def test_a_failure_keeps_its_trace_and_is_forgotten_once_the_cell_is_finished(
     job: CellJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
-        raise RuntimeError("the GPU fell out")
+        raise RuntimeError("\n  the GPU fell out\nafter 3 h")
 
     with monkeypatch.context() as patch:
         patch.setattr(worker, "fit", broken)
