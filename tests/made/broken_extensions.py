@@ -8,6 +8,7 @@ import torch
 from made.extensions import Tiny
 from torch import Tensor, nn
 
+from cifar_lab.data.augmentation_registry import BatchAugmentation
 from cifar_lab.train.callbacks import Callback
 from cifar_lab.train.trainer import Trainer
 
@@ -114,6 +115,28 @@ def frozen(*, classes: int) -> nn.Module:
 
 def lazy(*, classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
+
+
+def smaller() -> BatchAugmentation:
+    """Returns images of another size."""
+    return BatchAugmentation(apply=lambda images, _: images[..., 1:, 1:])
+
+
+def too_few_numbers() -> BatchAugmentation:
+    return BatchAugmentation(apply=lambda images, numbers: (images * (numbers[:, 1] > 0.5)[:, None, None, None]))
+
+
+def only_on_a_gpu() -> BatchAugmentation:
+    def apply(images: Tensor, numbers: Tensor) -> Tensor:
+        raise ValueError("Pointer argument (at 0) cannot be accessed from Triton (cpu tensor?)")
+
+    return BatchAugmentation(apply=apply)
+
+
+def only_16() -> BatchAugmentation:
+    """For images of one size."""
+    mask = torch.ones(16, 16, dtype=torch.uint8)
+    return BatchAugmentation(apply=lambda images, _: images * mask)
 
 
 class PlainClass:
