@@ -132,7 +132,7 @@ def load_extension(group: Group, target: str) -> Extension:
         raise RecipeError(f"{group} {target}: {not_of_a_file(path)}")
     try:
         value: Any = _imported(module_name)
-    except Exception as error:  # an extension may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # an extension may raise anything while it is imported
         raise RecipeError(f"{group} {target}: {described(error)}") from error
     for part in path.split("."):
         if not hasattr(value, part):
@@ -169,13 +169,16 @@ def build(group: Group, target: str, options: Mapping[str, Any], *supplied: Any,
     """Call the factory with validated options, and with those of the `named` arguments that it takes.
 
     Raises:
-        RecipeError: as `load_extension` and `check_options`.
+        RecipeError: as `load_extension` and `check_options`, or the factory would end the program.
     """
     factory, chosen = load_extension(group, target).factory, check_options(group, target, options)
     parameters = inspect.signature(factory).parameters.values()
     takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
     names = {parameter.name for parameter in parameters}
-    return factory(*supplied, **{k: v for k, v in named.items() if takes_all or k in names}, **chosen)
+    try:
+        return factory(*supplied, **{k: v for k, v in named.items() if takes_all or k in names}, **chosen)
+    except SystemExit as error:
+        raise RecipeError(f"{group} {target}: {described(error)}") from error
 
 
 def identity(group: Group, target: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def _macs(model: recipe.ModelConfig, net: nn.Module, images: ImageShape) -> int:
                 logits = net.eval()(torch.empty(1, 3, side, side))
             macs = int(counter.get_total_flops()) // 2
             in_training = net.train()(torch.empty(2, 3, side, side))
-    except Exception:  # noqa: BLE001 (operations without a meta kernel, values that decide: the count is unknown)
+    except (Exception, SystemExit):  # noqa: BLE001 (no meta kernel, values that decide: the count is unknown)
         if sum(parameter.numel() for parameter in net.parameters()) <= TRIED_UP_TO:
             _try_on_the_cpu(model, images)
         return macs
@@ -150,7 +150,7 @@ def _try_on_the_cpu(model: recipe.ModelConfig, images: ImageShape) -> None:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 torch.manual_seed(0)
                 logits = net.train(is_training)(torch.randn(2, 3, images.side, images.side))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if OF_A_DEVICE.search(str(error)):
                 return
             raise RecipeError(f"model.name={model.name}: its forward pass{mode} fails: {described(error)}") from error

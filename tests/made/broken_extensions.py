@@ -123,7 +123,7 @@ def smaller() -> BatchAugmentation:
 
 
 def too_few_numbers() -> BatchAugmentation:
-    return BatchAugmentation(apply=lambda images, numbers: (images * (numbers[:, 1] > 0.5)[:, None, None, None]))
+    return BatchAugmentation(apply=lambda images, numbers: images * (numbers[:, 1] > 0.5)[:, None, None, None])
 
 
 def only_on_a_gpu() -> BatchAugmentation:
