@@ -134,7 +134,7 @@ def only_on_a_gpu() -> BatchAugmentation:
 
 
 def only_16() -> BatchAugmentation:
-    """For images of one size."""
+    """An augmentation for images of one size."""
     mask = torch.ones(16, 16, dtype=torch.uint8)
     return BatchAugmentation(apply=lambda images, _: images * mask)
 

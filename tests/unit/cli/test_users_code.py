@@ -1,4 +1,4 @@
-"""What a user's code prints is not among the results of a command, and where it ends the program, it is named."""
+"""Code of users in commands: its prints are not among the results, and where it ends the program, it is named."""
 
 from __future__ import annotations
 
