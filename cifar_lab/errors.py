@@ -135,9 +135,14 @@ def shortened(text: str, length: int = 200) -> str:
     return f"{text[:half]}…{text[-half:]}"
 
 
+def first_line(text: object) -> str:
+    """Return the first line that is not blank of a text, such as an error's, without the spaces around it; else ''."""
+    return next((line.strip() for line in str(text).splitlines() if line.strip()), "")
+
+
 def described(error: BaseException) -> str:
     """Return the type of an exception and the first line of its message: `OSError: no such file`."""
-    first = (str(error).strip().splitlines() or [""])[0]
+    first = first_line(error)
     return f"{type(error).__name__}: {shortened(first)}" if first else type(error).__name__
 
 

@@ -218,13 +218,16 @@ def build(group: Group, target: str, options: Mapping[str, Any], *supplied: Any,
     """Call the factory with validated options, and with those of the `named` arguments that it takes.
 
     Raises:
-        RecipeError: as `load_extension` and `check_options`.
+        RecipeError: as `load_extension` and `check_options`, or the factory would end the program.
     """
     factory, chosen = load_extension(group, target).factory, check_options(group, target, options)
     parameters = inspect.signature(factory).parameters.values()
     takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
     names = {parameter.name for parameter in parameters}
-    return factory(*supplied, **{k: v for k, v in named.items() if takes_all or k in names}, **chosen)
+    try:
+        return factory(*supplied, **{k: v for k, v in named.items() if takes_all or k in names}, **chosen)
+    except SystemExit as error:
+        raise RecipeError(f"{group} {target}: {described(error)}") from error
 
 
 def identity(group: Group, target: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from cifar_lab.errors import ObjectStoreError, UsageError
+from cifar_lab.errors import ObjectStoreError, UsageError, first_line
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 S3_ADDRESS = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>[^\x00-\x1f\x7f]*))?")
@@ -273,7 +273,7 @@ class ObjectStore:
         if isinstance(error, FileNotFoundError | UsageError):
             return
         self.__dict__.pop("_files", None)  # the next request looks for endpoint and credentials again
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        line = first_line(error) or type(error).__name__
         if type(error).__name__ in {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"}:
             raise ObjectStoreError(f"{self.address}: no credentials: {CREDENTIALS}") from error
         if status in {401, 403} or isinstance(error, PermissionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from importlib import import_module
@@ -11,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cifar_lab import __version__
+from cifar_lab.errors import CifarLabError, described
 
 GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
     "Ablations": {
@@ -80,16 +82,25 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; `ctx`: its context with the parsed parameters."""
-        from cifar_lab.cli.notify import notifying_of_command  # `--help` loads no module of a command
+        from cifar_lab.cli.console import reserved_for_results  # `--help` loads no module of a command
+        from cifar_lab.cli.notify import notifying_of_command
 
         token = CONTEXT.set(ctx)
         try:
-            with notifying_of_command() as notification:
+            with reserved_for_results(), notifying_of_command() as notification:
                 code = super().invoke(ctx)
                 notification.code = code if isinstance(code, int) else 0
                 return code
+        except SystemExit as error:
+            raise _ended_by_users_code(error) from error
         finally:
             CONTEXT.reset(token)
+
+
+def _ended_by_users_code(error: SystemExit) -> CifarLabError:
+    """Return the error that names the line which ended the command: no code of this package does so."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return CifarLabError(f"{last.filename}:{last.lineno}: {described(error)}; code of your own ended the command")
 
 
 class _Commands(Mapping[str, Any]):

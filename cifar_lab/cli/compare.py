@@ -71,7 +71,7 @@ def compare(
             "csv": table_formats.as_csv,
             "latex": latex,
         }
-        print(forms[format](comparison), end="")
+        console.write(forms[format](comparison), end="")
         return console.say_damage(comparison.damage)
     return 1 if comparison.damage else 0
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, Literal
 
 from rich.cells import cell_len
@@ -25,6 +27,17 @@ GAP = 2
 """Spaces between two columns of a table."""
 
 
+@contextmanager
+def reserved_for_results() -> Iterator[None]:
+    """Reserve standard output for what this module prints there: all other prints, of users' code, go to stderr."""
+    out.file = sys.stdout
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        out.file = None  # type: ignore[assignment]  # the standard output of the moment
+
+
 def say(line: str) -> None:
     """Print one line of progress or warning on standard error; control characters in it are escaped."""
     err.print(printable(with_addresses(line)), markup=False, soft_wrap=True)
@@ -42,7 +55,12 @@ def show_wrapped(line: str, style: str = "") -> None:
 
 def print_json(tree: object) -> None:
     """Print `tree` as indented JSON on standard output; nothing else is printed there."""
-    print(json.dumps(tree, indent=1, allow_nan=False))
+    write(json.dumps(tree, indent=1, allow_nan=False))
+
+
+def write(text: str, end: str = "\n") -> None:
+    """Write a text for programs on standard output, as it is and at once."""
+    print(text, end=end, file=out.file, flush=True)
 
 
 def say_damage(lines: Iterable[str]) -> int:

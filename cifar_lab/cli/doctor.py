@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
-from cifar_lab.errors import CifarLabError, UsageError
+from cifar_lab.errors import CifarLabError, UsageError, first_line
 from cifar_lab.redaction import redacted
 from cifar_lab.text import printable
 
@@ -139,7 +139,7 @@ def _speed(device: torch.device, precision: str) -> DoctorCheck:
         gflops = {each: round(product(device, each) / 1e9, 1) for each in used}  # type: ignore[arg-type]
         gbytes = round(bandwidth(device) / 1e9, 1) if device.type == "cuda" else None
     except RuntimeError as error:
-        reason = "no memory is free" if is_out_of_memory(error) else str(error).splitlines()[0]
+        reason = "no memory is free" if is_out_of_memory(error) else first_line(error)
         return DoctorCheck("speed", False, f"{device}: could not be measured: {reason}")
     said = [f"{rate:,.0f} GFLOP/s in {name}" for name, rate in gflops.items()]
     said += [f"{gbytes:,.0f} GB/s of memory"] if gbytes is not None else []

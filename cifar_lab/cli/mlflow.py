@@ -143,13 +143,13 @@ def _point_to(address: str, shown: list[ExperimentView], *, as_json: bool, no_op
             console.show(line)
     if not links:
         console.say(f"{address}: no ablation here yet; `run-ablation` brings one, `sync` those that were not shipped")
-    sys.stdout.flush()
+    console.out.file.flush()
     if not no_open and _has_desktop():
         webbrowser.open(links[0]["table"] if links else address)
 
 
 def _has_desktop() -> bool:
     """Tell whether the user is at a terminal of a machine that can show a browser."""
-    if not is_terminal(sys.stdout):
+    if not is_terminal(console.out.file):
         return False
     return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

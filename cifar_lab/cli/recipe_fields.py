@@ -41,7 +41,7 @@ def print_fields(*, as_json: bool) -> None:
     if not is_terminal(console.out.file):  # one line each, for grep
         widths = [max(map(len, column)) for column in zip(headings[:3], *(row[:3] for row in rows), strict=True)]
         for *cells, last in (headings, *rows):
-            print("  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), last]))
+            console.write("  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), last]))
         return
     console.out.print(console.table("", headings, rows, whole=headings[:2]))
 

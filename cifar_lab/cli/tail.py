@@ -48,7 +48,7 @@ def tail(
                 {**head, "events": [event.as_json() for event in events], "damage": _damage(record, reader)}
             )
             return 1 if _damage(record, reader) else 0
-        print(json.dumps(head), flush=True)
+        console.write(json.dumps(head))
     else:
         console.show(cell_identity(record))
     _print(events, record, as_json)
@@ -137,7 +137,7 @@ def _print(events: list[JournalEvent], record: CellRecord, as_json: bool) -> Non
         epochs = cell.recipe.train.epochs if (cell := record.cell()) is not None else None
     for event in events:
         if as_json:
-            print(json.dumps(event.as_json()), flush=True)
+            console.write(json.dumps(event.as_json()))
         elif (words := _words(event, epochs)) is not None:
             console.show(f"{datetime.fromtimestamp(event.time / 1000):%Y-%m-%d %H:%M:%S}  {words}")
 

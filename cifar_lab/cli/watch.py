@@ -74,7 +74,7 @@ def _print_trees(look: Look, tree: Callable[[list[AblationStatus]], object]) -> 
     for found in _until_settled(look):
         now = _states(found)
         if now != before:
-            print(json.dumps(tree(found), allow_nan=False), flush=True)
+            console.write(json.dumps(tree(found), allow_nan=False))
         before = now
 
 

@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from cifar_lab.errors import CifarLabError, plain_rule, shortened
+from cifar_lab.errors import CifarLabError, first_line, plain_rule, shortened
 from cifar_lab.text import printable
 
 T = TypeVar("T")
@@ -111,10 +111,10 @@ def error_line(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         return f"{name}: {_first_problem(error)}"
     try:
-        text = str(error).strip()
+        text = str(error)
     except BaseException as second:  # noqa: BLE001 (the file's own class may raise anything, and hides nothing)
         return f"{name}: its text cannot be made ({printable(type(second).__name__)})"
-    first = shortened(printable((text.splitlines() or [""])[0] or name))
+    first = shortened(printable(first_line(text) or name))
     return first if isinstance(error, CifarLabError) else f"{name}: {first}"
 
 

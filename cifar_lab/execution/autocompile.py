@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
+from cifar_lab.errors import first_line
 from cifar_lab.execution.estimate import trained_images
 from cifar_lab.execution.plan import Plan, PlannedCell
 from cifar_lab.execution.step_timing import StepTiming, TimingError, time_steps
@@ -73,7 +74,7 @@ def _tried(
     try:
         compiled = measure(recipe, replace(execution, compile=True))
     except Exception as error:  # noqa: BLE001 (of many kinds: no compiler, an operation it does not know; it is said)
-        first = (str(error).strip().splitlines() or [""])[0]
+        first = first_line(error)
         kind = "" if isinstance(error, TimingError) else f"{type(error).__name__}: "
         return CompileDecision(is_on=False, why=f"this machine does not compile it: {kind}{first}")
     won = plain.step - compiled.step

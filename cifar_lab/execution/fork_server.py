@@ -84,6 +84,12 @@ class _Popen(popen_forkserver.Popen):
 
 
 class _Process(ForkServerProcess):
+    def run(self) -> None:
+        """Do the work; what a user's code prints goes to standard error: the other is for the results of commands."""
+        with suppress(OSError):  # standard error may be closed
+            os.dup2(2, 1)
+        super().run()
+
     @staticmethod
     def _Popen(process_obj: Any) -> _Popen:  # noqa: N802 (multiprocessing's name)
         return _Popen(process_obj)

@@ -119,11 +119,16 @@ def make_plan(
     Raises:
         UsageError: an unknown variant, an override that does not fit, two variants that coincide at this scale.
         BudgetError: a declared network exceeds `max_params` and is not marked as over budget.
+        RecipeError: an augmentation of a user fails, or returns images of another shape or type.
     """
     overrides, cells = make_cells(
         ablation, scale=scale, images=dataset.shape, data_hash=dataset.hash, runs=runs, overrides=overrides or {},
         variants=variants, seeds=seeds, max_params=max_params,
     )  # fmt: skip
+    if any(cell.recipe.data.augmentations for cell in cells):
+        from cifar_lab.train.own_code import require_augmentations
+
+        require_augmentations((cell.recipe for cell in cells), dataset.shape.side)
     return Plan(ablation=ablation, scale=scale, source=source, dataset=dataset, overrides=overrides, cells=cells)
 
 

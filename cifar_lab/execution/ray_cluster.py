@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from cifar_lab import process_settings
-from cifar_lab.errors import UsageError
+from cifar_lab.errors import UsageError, first_line
 from cifar_lab.execution.settings import Node, usable_cores
 from cifar_lab.redaction import redacted_command
 from cifar_lab.text import many, printable
@@ -301,7 +301,7 @@ def hold_cluster(cores: int) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    return printable(next(iter(str(error).strip().splitlines()), type(error).__name__))
+    return printable(first_line(error) or type(error).__name__)
 
 
 if __name__ == "__main__":

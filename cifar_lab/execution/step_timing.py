@@ -24,7 +24,7 @@ from cifar_lab.config.execution import Execution
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.data.splits import ImageSubset, Split
-from cifar_lab.errors import CifarLabError
+from cifar_lab.errors import CifarLabError, first_line
 from cifar_lab.execution import fork_server
 from cifar_lab.execution.out_of_memory import advice, is_out_of_memory
 from cifar_lab.execution.settings import compiled, prepare_process, resolved
@@ -290,8 +290,7 @@ def _in_one_line(error: Exception, question: TimingRequest) -> TimingError:
             )
         device = torch.device(question.place or question.execution.device)
         return TimingError(advice(error, question.recipe, device, sharing=1), out_of_memory=True)
-    first = (str(error).strip().splitlines() or [""])[0]
-    return TimingError(f"{type(error).__name__}: {first}")
+    return TimingError(f"{type(error).__name__}: {first_line(error)}")
 
 
 def _measured(question: TimingRequest) -> StepTiming:

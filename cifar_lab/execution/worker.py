@@ -17,7 +17,7 @@ from cifar_lab.config.recipe import NUMERICS, Recipe
 from cifar_lab.data import load
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split
-from cifar_lab.errors import CellError, DamageError, Interrupted
+from cifar_lab.errors import CellError, DamageError, Interrupted, described, first_line
 from cifar_lab.execution.device import is_there
 from cifar_lab.execution.out_of_memory import advice, is_out_of_memory
 from cifar_lab.execution.settings import compiled, prepare_process, resolved
@@ -137,6 +137,8 @@ def train_cell(
                     _write_failure(record, short, out_of_memory=True)
                     raise short from error
                 _write_failure(record, error)
+                if isinstance(error, SystemExit):  # its code would be taken for this process's own
+                    raise CellError(described(error)) from error
                 raise
     except Timeout:
         raise CellError(f"{job.fingerprint[:12]}: another process is training this cell") from None
@@ -338,7 +340,7 @@ def _whole_curve(record: CellRecord, epochs: int) -> list[tuple[int, dict[str, f
 
 def _write_failure(record: CellRecord, error: BaseException, **more: bool) -> None:
     trace = "".join(traceback.format_exception(error))
-    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    said = first_line(error) or type(error).__name__
     journal = Journal(record.folder)
     line = f"{type(error).__name__}: {said}"
     record.write_failure(FailureFile(error=line, trace=trace, time=journal.now(), **more))

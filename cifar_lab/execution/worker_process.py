@@ -12,7 +12,7 @@ from types import FrameType
 
 from filelock import Timeout
 
-from cifar_lab.errors import CifarLabError
+from cifar_lab.errors import CifarLabError, first_line
 from cifar_lab.execution.worker import CellJob, train_cell
 from cifar_lab.out_of_space import is_out_of_space, where
 from cifar_lab.store.lease import LeaseLost
@@ -80,4 +80,4 @@ def last_words(error: Exception, folder: Path) -> str:
     """Return one line about `error`; for a full disk, it names the file."""
     if is_out_of_space(error, folder):
         return where(error, folder)
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+    return f"{type(error).__name__}: {first_line(error)}"

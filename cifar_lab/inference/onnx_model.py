@@ -18,7 +18,7 @@ import torch
 
 from cifar_lab.data.augmentation import MEAN, STD
 from cifar_lab.data.dataset import Images
-from cifar_lab.errors import ExportError, UsageError, shortened
+from cifar_lab.errors import ExportError, UsageError, first_line, shortened
 from cifar_lab.inference.network_outputs import WORDS, Member
 from cifar_lab.inference.raw_image_network import PIXELS, Pixels, RawImageNetwork, as_input
 
@@ -159,8 +159,7 @@ def _reason(error: BaseException) -> str:
     """Return the first line of the error at the root: the exporter wraps that of the network."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines()]
-    return next((line for line in lines if line), type(error).__name__)
+    return first_line(error) or type(error).__name__
 
 
 @contextmanager

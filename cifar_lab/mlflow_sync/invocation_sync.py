@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cifar_lab.errors import CifarLabError, TrackingError
+from cifar_lab.errors import CifarLabError, TrackingError, first_line
 from cifar_lab.mlflow_sync import parent_run
 from cifar_lab.mlflow_sync.cell_relations import InvocationHistory
 from cifar_lab.mlflow_sync.cell_sync import CellUpload, Draw, Say, UploadTarget
@@ -254,6 +254,6 @@ def upload_name(shipment: CellUpload) -> str:
 
 def error_line(error: BaseException) -> str:
     """Return an error as one line, with its type unless it is one of this package."""
-    first = next(iter(str(error).splitlines()), "")
+    first = first_line(error)
     text = first if isinstance(error, CifarLabError) else f"{type(error).__name__}: {first}"
     return printable(redacted(text))

@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_lab.errors import CifarLabError, UsageError, shortened
+from cifar_lab.errors import CifarLabError, UsageError, described, first_line, shortened
 from cifar_lab.mlflow_sync import run_fields
 from cifar_lab.mlflow_sync.client import ExistingRun, MLflowStore
 from cifar_lab.mlflow_sync.server_errors import StoreRefuses, StoreUnavailable
@@ -132,8 +132,8 @@ def log_models(
             raise
         except Exception as error:  # noqa: BLE001 (a network of a user may be anything; the others go on)
             lacking += 1
-            text = str(error) if isinstance(error, CifarLabError) else f"{type(error).__name__}: {error}"
-            say(printable(f"{each.name}: no model in MLflow: {shortened(text.strip().splitlines()[0])}"))
+            why = shortened(first_line(error)) if isinstance(error, CifarLabError) else described(error)
+            say(printable(f"{each.name}: no model in MLflow: {why}"))
     if wanted.register is not None and models:
         best = best_cell([each for each in chosen if each.asked.fingerprint in models], _final_metrics, metric)
         _register(store, models[best.asked.fingerprint], known[best.asked.fingerprint], best, wanted, metric, say)

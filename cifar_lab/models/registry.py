@@ -10,7 +10,9 @@ import re
 from functools import lru_cache
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from cifar_lab import extension
 from cifar_lab.config import recipe
@@ -53,18 +55,21 @@ def build_network(
 @lru_cache(maxsize=256)
 @single_precision()
 def count_network(model: recipe.ModelConfig, images: ImageShape) -> Cost:
-    """Count a user's network on the meta device, without allocating its weights.
+    """Count a user's network on the meta device, without allocating its weights. Shared weights are counted once.
 
     MACs are half of the operations that torch's counter sees in the forward pass of one image; 0 if it cannot run on
     the meta device. Then it is tried on the CPU, with weights, which tells a network that reads values from one whose
     forward pass fails.
 
     Raises:
-        RecipeError: it cannot be built there, its forward pass fails on both, or it does not map images to one logit
-            for each class.
+        RecipeError: it cannot be built there, has nothing to train or a state that cannot be kept, its forward pass
+            fails on both, or it does not map images to one logit for each class.
     """
     with torch.device("meta"):
         net = _build(model, images)
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        raise RecipeError(f"model.name={model.name}: it has no trainable parameters")
+    _require_storable(model, net)
     sizes = {name: _trainable(part) for name, part in net.named_children()} or {model.name: 0}
     costliest = max(sizes, key=lambda name: sizes[name])
     return Cost(
@@ -84,7 +89,29 @@ def _build(model: recipe.ModelConfig, images: ImageShape) -> nn.Module:
         raise RecipeError(f"model.name={model.name}: {described(error)}") from error
     if not isinstance(net, nn.Module):
         raise RecipeError(f"model.name={model.name}: its factory returns {type(net).__name__}, not a torch.nn.Module")
+    for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+        if is_lazy(tensor):
+            raise RecipeError(
+                f"model.name={model.name}: '{name}' has no shape before the first images; give its layer the sizes "
+                "(nn.Linear in place of nn.LazyLinear), or call the network once in its factory, which may take side"
+            )
     return net
+
+
+def _require_storable(model: recipe.ModelConfig, net: nn.Module) -> None:
+    """Check that a network's state can be written at the end of its training: tensors of types that a file holds.
+
+    Raises:
+        RecipeError: an entry is something else.
+    """
+    for name, entry in net.state_dict().items():
+        try:
+            save({name: torch.empty(0, dtype=entry.dtype)})
+        except (AttributeError, KeyError):
+            kind = str(entry.dtype) if isinstance(entry, Tensor) else type(entry).__name__
+            raise RecipeError(
+                f"model.name={model.name}: its state has '{name}', {kind}, which a file of weights cannot hold"
+            ) from None
 
 
 def _trainable(net: nn.Module) -> int:
@@ -102,7 +129,7 @@ def _macs(model: recipe.ModelConfig, net: nn.Module, images: ImageShape) -> int:
                 logits = net.eval()(torch.empty(1, 3, side, side))
             macs = int(counter.get_total_flops()) // 2
             in_training = net.train()(torch.empty(2, 3, side, side))
-    except Exception:  # noqa: BLE001 (operations without a meta kernel, values that decide: the count is unknown)
+    except (Exception, SystemExit):  # noqa: BLE001 (no meta kernel, values that decide: the count is unknown)
         if sum(parameter.numel() for parameter in net.parameters()) <= TRIED_UP_TO:
             _try_on_the_cpu(model, images)
         return macs
@@ -123,7 +150,7 @@ def _try_on_the_cpu(model: recipe.ModelConfig, images: ImageShape) -> None:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 torch.manual_seed(0)
                 logits = net.train(is_training)(torch.randn(2, 3, images.side, images.side))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if OF_A_DEVICE.search(str(error)):
                 return
             raise RecipeError(f"model.name={model.name}: its forward pass{mode} fails: {described(error)}") from error

@@ -14,7 +14,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 
-from cifar_lab.errors import CellError, CifarLabError, Interrupted
+from cifar_lab.errors import CellError, CifarLabError, Interrupted, first_line
 from cifar_lab.execution.stop_signals import noticed_signals
 from cifar_lab.redaction import redacted
 from cifar_lab.text import duration
@@ -114,6 +114,5 @@ def is_away(error: Exception) -> bool:
 
 def why(error: BaseException, url: str) -> str:
     """Return one line without the password: drivers repeat the address that they were given."""
-    text = str(error.__cause__ or error).strip().splitlines()
-    line = text[0] if text else type(error).__name__
+    line = first_line(error.__cause__ or error) or type(error).__name__
     return redacted(line.replace(url, redacted(url)) if url else line)

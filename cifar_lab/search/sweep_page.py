@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 
 from cifar_lab.config.overrides import as_typed, format_overrides
 from cifar_lab.config.recipe import Recipe
+from cifar_lab.errors import first_line
 from cifar_lab.redaction import redacted
 from cifar_lab.report.html import render_sweep
 from cifar_lab.report.sweep_page import STATES, ChangedSetting, DimensionSummary, SweepPage, TrialSummary
@@ -127,7 +128,7 @@ def _trial(trial: FrozenTrial, state: str, setting: StudySettings) -> TrialSumma
 
 def _first_line(text: object) -> str:
     """Return the first line without passwords: an error may repeat the address of a storage."""
-    return redacted(next(iter(str(text or "").strip().splitlines()), ""))
+    return redacted(first_line(text or ""))
 
 
 def _changes(setting: StudySettings, recipe: Recipe) -> Iterator[ChangedSetting]:

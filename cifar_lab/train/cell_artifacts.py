@@ -45,7 +45,8 @@ def write_artifacts(
         result: the content of `result.json`.
         val: its outputs for the validation images, if some were held out.
     """
-    weights = {name: tensor.contiguous().cpu() for name, tensor in net.state_dict().items()}
+    # Each is a copy: weights that a network has under several names share memory, which safetensors refuses.
+    weights = {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in net.state_dict().items()}
     atomic_file.write_atomically(record.weights, lambda file: file.write(save(weights)))
     atomic_file.write_text(record.confusion, format_confusion(classes, confusion(judged, len(classes)).tolist()))
     record.predictions.unlink(missing_ok=True)  # left by an attempt that was killed here

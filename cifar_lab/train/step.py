@@ -23,6 +23,7 @@ from cifar_lab.config.recipe import ModelConfig
 from cifar_lab.config.seeding import stream
 from cifar_lab.data import augmentation
 from cifar_lab.data.augmentation import AugmentationDraws
+from cifar_lab.errors import first_line
 from cifar_lab.train.consistency import consistency_loss
 from cifar_lab.train.grad_clip import clip
 from cifar_lab.train.precision import autocast
@@ -157,7 +158,7 @@ class Stepper:
             if not same:
                 self.refused = "its numbers differ from the eager step's"
         except RuntimeError as error:  # torch has no narrower class for a failed capture
-            self.refused = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            self.refused = first_line(error) or type(error).__name__
         if self.refused:
             self._wanted = False
             self._graphs.clear()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from made.extensions import Tiny
 from torch import Tensor, nn
 
+from cifar_lab.data.augmentation_registry import BatchAugmentation
 from cifar_lab.train.callbacks import Callback
 from cifar_lab.train.trainer import Trainer
 
@@ -77,6 +79,64 @@ class OnlyOnAGPU(Tiny):
 
     def forward(self, x: Tensor) -> Tensor:
         raise ValueError("Pointer argument (at 0) cannot be accessed from Triton (cpu tensor?)")
+
+
+class ExtraState(Tiny):
+    """Keeps more than tensors in its state."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"calls": 3}
+
+    def set_extra_state(self, state: dict[str, int]) -> None: ...
+
+
+class DoubleComplex(Tiny):
+    """Has weights of a type that no file of weights holds."""
+
+    def __init__(self, *, classes: int) -> None:
+        super().__init__(classes=classes)
+        self.register_buffer("phase", torch.zeros(2, dtype=torch.complex128))
+
+
+class NoParameters(nn.Module):
+    """Has nothing to train."""
+
+    def __init__(self, *, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(1, 2, 3))[:, None].expand(-1, self.classes)
+
+
+def frozen(*, classes: int) -> nn.Module:
+    return Tiny(classes=classes).requires_grad_(requires_grad=False)
+
+
+def lazy(*, classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
+
+
+def smaller() -> BatchAugmentation:
+    """Returns images of another size."""
+    return BatchAugmentation(apply=lambda images, _: images[..., 1:, 1:])
+
+
+def too_few_numbers() -> BatchAugmentation:
+    return BatchAugmentation(apply=lambda images, numbers: images * (numbers[:, 1] > 0.5)[:, None, None, None])
+
+
+def only_on_a_gpu() -> BatchAugmentation:
+    def apply(images: Tensor, numbers: Tensor) -> Tensor:
+        raise ValueError("Pointer argument (at 0) cannot be accessed from Triton (cpu tensor?)")
+
+    return BatchAugmentation(apply=apply)
+
+
+def only_16() -> BatchAugmentation:
+    """An augmentation for images of one size."""
+    mask = torch.ones(16, 16, dtype=torch.uint8)
+    return BatchAugmentation(apply=lambda images, _: images * mask)
 
 
 class PlainClass:

@@ -41,6 +41,34 @@ def counts_on_host(*, classes: int) -> nn.Module:
     return Reads(classes=classes)
 
 
+class Tied(nn.Module):
+    """One block that is applied several times, and a second name of the first layer: weights and statistics shared."""
+
+    def __init__(self, *, classes: int, width: int = 4, depth: int = 3) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        block = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+        self.blocks = nn.Sequential(*[block] * depth)
+        self.classifier = nn.Linear(width, classes)
+        self.first = self.stem
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.blocks(self.stem(x)).mean(dim=(2, 3)))
+
+
+def called_once(*, classes: int, side: int) -> nn.Module:
+    """A network with a layer whose size is known after the first images."""
+    net = nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
+    net(torch.zeros(1, 3, side, side))
+    return net
+
+
+def partly_frozen(*, classes: int) -> nn.Module:
+    net = Tiny(classes=classes)
+    net.conv.requires_grad_(requires_grad=False)
+    return net
+
+
 def wrong_outputs(*, classes: int) -> nn.Module:
     return Tiny(classes=classes + 1)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from cifar_lab import errors
-from cifar_lab.errors import CifarLabError, UsageError, nearest, plain_rule
+from cifar_lab.errors import CifarLabError, UsageError, described, first_line, nearest, plain_rule
 
 CLASSES = {name: kind for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, Exception)}
 DRAWN = re.compile(r"^(?P<lines>[│├└─ ]*)(?P<name>[A-Z]\w+)(?: {2,}(?P<meaning>.*))?$", re.MULTILINE)
@@ -100,3 +100,12 @@ def test_rules_of_pydantic_are_in_plain_words(kind: Any, value: object, words: s
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(kind).validate_python(value)
     assert plain_rule(caught.value.errors()[0]["msg"]) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("", ""), ("\n \n", ""), ("\n    Some tensors share memory\n  more", "Some tensors share memory"), ("a\nb", "a")],
+)
+def test_the_first_line_is_the_first_that_is_not_blank(text: str, line: str) -> None:
+    assert first_line(RuntimeError(text)) == first_line(text) == line
+    assert described(RuntimeError(text)) == (f"RuntimeError: {line}" if line else "RuntimeError")

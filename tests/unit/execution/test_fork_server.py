@@ -27,7 +27,7 @@ def test_it_is_started_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
         "fork_server.start_fork_server = started; run(['run-ablation', 'se_ratio', '--scale', 'smoke', '--seeds', '0'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.stdout == "loaded: set()\n", done.stderr
+    assert "loaded: set()\n" in done.stderr
 
 
 @pytest.mark.parametrize("is_needed", [True, False])

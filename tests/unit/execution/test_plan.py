@@ -242,6 +242,20 @@ W64 = network_cost(SMALL_NET.model).parameters
 W96 = network_cost(SMALL_NET.override({"model.width": 96}).model).parameters
 
 
+@pytest.mark.parametrize(
+    ("diff", "rule"),
+    [
+        ({"data.augmentations": ["made.extensions:floats"]}, "returns .* torch.float32 on cpu, not .* torch.uint8"),
+        ({"model.name": "made.broken_extensions:frozen"}, "it has no trainable parameters"),
+        ({"model.name": "made.broken_extensions:lazy"}, "has no shape before the first images"),
+    ],
+)
+def test_a_users_code_that_would_fail_in_the_cell_is_refused(runs: Path, diff: dict[str, Any], rule: str) -> None:
+    rates = study(factors=("optim.lr",), variants=(Variant(name="r16"), Variant(name="low", diff={"optim.lr": 1e-3})))
+    with pytest.raises(RecipeError, match=rule):
+        plan(runs, rates, overrides=diff)
+
+
 @pytest.mark.parametrize("at", scale.SCALES)
 def test_the_budget_judges_the_network_as_declared_at_every_scale(runs: Path, at: str) -> None:
     with pytest.raises(BudgetError) as caught:

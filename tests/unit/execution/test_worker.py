@@ -168,7 +168,7 @@ def test_a_failure_keeps_its_trace_and_is_forgotten_once_the_cell_is_finished(
     job: CellJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
-        raise RuntimeError("the GPU fell out")
+        raise RuntimeError("\n  the GPU fell out\nafter 3 h")
 
     with monkeypatch.context() as patch:
         patch.setattr(worker, "fit", broken)
@@ -403,3 +403,19 @@ def test_a_damaged_teacher_teaches_nobody(job: CellJob) -> None:
     job.record.weights.write_bytes(b"other weights")
     with pytest.raises(CellError, match=rf"train\.distill\.teacher {job.fingerprint[:12]}: .*weights"):
         train_cell(student(job))
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_users_code_that_ends_the_program_has_failed(
+    job: CellJob, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(*_: object) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(worker, "fit", ends)
+    with pytest.raises(CellError, match=f"^SystemExit: {code}$") as caught:
+        train_cell(job)
+    assert exit_code(caught.value, job.record.folder) == 1
+    failure = job.record.failure()
+    assert failure is not None
+    assert failure.error == f"SystemExit: {code}"

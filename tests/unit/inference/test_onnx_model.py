@@ -137,9 +137,10 @@ def test_a_quantised_copy_has_8_bit_weights_with_a_scale_for_each_channel_and_th
 
 
 @needs_onnx
-def test_the_network_of_an_extension_is_exported() -> None:
+@pytest.mark.parametrize("name", ["Tiny", "Tied"])
+def test_the_network_of_an_extension_is_exported(name: str) -> None:
     shape = ImageShape(classes=3, side=16)
-    of = member({"model.name": "made.extensions:Tiny"}, shape=shape)
+    of = member({"model.name": f"made.extensions:{name}"}, shape=shape)
     images = IMAGES[:4, :16, :16]
     model = onnx_model.export_model(of, 16)
     assert run_model(model, as_input(images, "uint8")) == pytest.approx(expected(of, images), abs=1e-5)

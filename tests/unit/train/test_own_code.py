@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import RecipeError
-from cifar_lab.train.own_code import require_own_code
+from cifar_lab.train.own_code import require_augmentations, require_own_code
 
 MADE, BROKEN = "made.extensions", "made.broken_extensions"
 
@@ -41,3 +42,27 @@ def test_what_can_be_used_is_accepted_and_no_optimizer_or_callback_is_made() -> 
         "data.augmentations": [f"{MADE}:grey"],
     }  # fmt: skip
     require_own_code([Recipe().override(diff)])
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        (f"{MADE}:floats", r"returns \(4, 3, 16, 16\) torch.float32 on cpu, not \(4, 3, 16, 16\) torch.uint8 on cpu"),
+        (f"{BROKEN}:smaller", r"returns \(4, 3, 15, 15\) torch.uint8 on cpu, not \(4, 3, 16, 16\)"),
+        (f"{BROKEN}:too_few_numbers", "it fails: IndexError: index 1 is out of bounds"),
+    ],
+)
+def test_an_augmentation_that_fails_or_returns_other_images_is_refused(name: str, rule: str) -> None:
+    recipe = Recipe().override({"data.augmentations": [f"{MADE}:grey", name]})
+    with pytest.raises(RecipeError, match=f"^data.augmentations: {name}:? {rule}") as caught:
+        require_augmentations([recipe], 16)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_augmentation_is_tried_on_images_of_the_size_that_it_is_trained_with() -> None:
+    recipe = Recipe().override({"data.augmentations": [f"{MADE}:tint", f"{BROKEN}:only_on_a_gpu", f"{BROKEN}:only_16"]})
+    before = torch.get_rng_state()
+    require_augmentations([Recipe(), recipe], 16)
+    assert torch.equal(torch.get_rng_state(), before)
+    with pytest.raises(RecipeError, match="only_16: it fails: RuntimeError: The size of tensor a"):
+        require_augmentations([recipe], 32)
