@@ -27,7 +27,7 @@ from cifar_lab.text import many, printable
 
 
 class SyncOutcome(NamedTuple):
-    """What a `sync` did."""
+    """Result of one upload of a runs folder."""
 
     shipped: int
     """Number of cells shipped now."""

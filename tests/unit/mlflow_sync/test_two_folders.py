@@ -69,7 +69,7 @@ def cells(client: Any) -> list[Any]:
 
 
 def state(client: Any) -> set[tuple[str, ...]]:
-    """What is in the store of each cell: role, variant, invocation, status, accuracy and difference."""
+    """Return of each run of a cell: role, variant, invocation, status, accuracy and difference."""
     tags = ("role", "variant", "cifar_lab.below", "status")
     numbers = ("test/acc", "delta/test/acc")
     return {
