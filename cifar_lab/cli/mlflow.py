@@ -33,12 +33,14 @@ def sync(
     models = tracking_options.model_logging(log_model, register)
     from cifar_lab.mlflow_sync.upload import sync_all
 
-    shipped, left = sync_all(runs.resolve(), console.say, registry.discover(*(ablations or [])), models=models)
+    done = sync_all(runs.resolve(), console.say, registry.discover(*(ablations or [])), models=models)
     if as_json:
-        console.print_json({"shipped": shipped, "left": left})
+        console.print_json({"shipped": done.shipped, "left": done.left, "experiments": done.experiments})
     else:
-        console.out.print(f"{many(shipped, 'cell')} shipped, {left} left")
-    return 1 if left else 0
+        names = done.experiments
+        to = f" to {printable(names[0]) if len(names) == 1 else many(len(names), 'experiment')}" if names else ""
+        console.show(f"{many(done.shipped, 'cell')} shipped{to}, {done.left} left")
+    return 1 if done.left else 0
 
 
 def ui(

@@ -43,6 +43,10 @@ class InvocationHistory:
         past = self._last(ablation, fingerprint)
         return past.id if past is not None else None
 
+    def knows(self, invocation: str) -> bool:
+        """Tell whether the index has an invocation of this id."""
+        return self._index.find(invocation) is not None
+
     def same_setting(self, invocation: Invocation) -> list[Invocation]:
         """Return every invocation of the same setting, including this one."""
         return self._index.with_key(invocation.key) or [invocation]

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock
-
+from cifar_lab.errors import TrackingError
 from cifar_lab.mlflow_sync import run_fields, ui_view
 from cifar_lab.mlflow_sync.cell_relations import InvocationHistory
 from cifar_lab.mlflow_sync.client import ExistingRun, MLflowStore
 from cifar_lab.mlflow_sync.run_fields import MetricPoint
 from cifar_lab.mlflow_sync.server_errors import ArtifactsRefused
-from cifar_lab.mlflow_sync.shipped_mark import is_shipped, record_mark, result_mark
-from cifar_lab.mlflow_sync.tag_names import BEGAN, BELOW, DIFFERENCE, SHIPPED_TO, WITHOUT_FILES, setting_tag
+from cifar_lab.mlflow_sync.shipped_mark import is_shipped, record_mark, result_mark, whole_run
+from cifar_lab.mlflow_sync.tag_names import (
+    BEGAN,
+    BELOW,
+    DIFFERENCE,
+    PARENT,
+    SHIPPED_TO,
+    UNBEGUN,
+    WITHOUT_FILES,
+    setting_tag,
+)
+from cifar_lab.mlflow_sync.upload_target import Say, UploadTarget, locked
 from cifar_lab.store import journal, search_data
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import CellRef, Invocation
 from cifar_lab.store.journal import JournalPoint, JournalReader
-from cifar_lab.store.lock_on_store import locked_on_store
 from cifar_lab.store.record_files import FailureFile, ResultFile
-from cifar_lab.text import printable
 
 Draw = Callable[[CellRecord], dict[str, bytes]]
 """Pictures of a cell that has ended, by artifact path: `{"figures/loss.png": …, "confusion.png": …}`."""
-Say = Callable[[str], None]
 
 MOST_DRAWN = 500
 """Most cells of an invocation whose cells get figures: drawing them takes longer than all else that is shipped."""
@@ -35,61 +40,6 @@ UNDRAWN = (
     "{ablation}: no figures for each of {cells:,} cells in MLflow, as drawing them takes long; their numbers, curves "
     "and confusion.csv are there"
 )
-UNBEGUN = "none"
-"""Placeholder for the time at which training began, for a cell that failed before."""
-
-
-@dataclass(frozen=True)
-class UploadTarget:
-    """Destination of an invocation's cells: an experiment, and the parent run of the invocation."""
-
-    experiment: str
-    parent: str
-    found: ExistingRun | None
-    """Existing parent run; None if it was created now."""
-    parents: dict[str, str | None] = field(default_factory=dict)
-    """Runs of other invocations found so far, by the id of the invocation."""
-
-    @classmethod
-    def of(cls, invocation: Invocation, store: MLflowStore, runs: Path, history: InvocationHistory) -> UploadTarget:
-        """Find the place, or create it."""
-        asked, seen = run_fields.of_invocation(invocation), history.view(invocation)
-        with locked(runs / "shipping.lock", store):
-            tags = {run_fields.NOTE: run_fields.experiment_note(invocation), seen.tag: seen.value()}
-            experiment = store.experiment(invocation.ablation, tags)
-            found = store.find(experiment, **asked.identity)
-            place = cls(experiment, store.start(experiment, asked, found), found)
-            place.renew(invocation, store)
-            return place
-
-    def renew(self, invocation: Invocation, store: MLflowStore) -> None:
-        """Update the command and the counts in the run of a study that continues."""
-        if search_data.is_search(invocation) and self.found is not None:
-            tags = run_fields.of_invocation(invocation).tags
-            now = {name: tags[name] for name in search_data.LATEST}
-            if not now.items() <= self.found.tags.items():
-                store.tag(self.parent, now)
-
-    def parent_of(self, invocation: str, store: MLflowStore) -> str | None:
-        """Return the run of another invocation, if it exists."""
-        if invocation not in self.parents:
-            identity = {"role": "invocation", "invocation": printable(invocation)}
-            found = store.find(self.experiment, **identity)
-            self.parents[invocation] = found.id if found is not None else None
-        return self.parents[invocation]
-
-
-@contextmanager
-def locked(path: Path, store: MLflowStore) -> Iterator[None]:
-    """Hold the lock for finding or creating a run, so that two runners do not create it twice."""
-    lock = FileLock(path)
-    with store.outside():
-        lock.acquire()
-    try:
-        with locked_on_store(path):
-            yield
-    finally:
-        lock.release()
 
 
 class _Dues(NamedTuple):
@@ -123,6 +73,8 @@ class CellUpload:
     """True if the store took everything but the artifacts."""
     run: str | None = None
     """Id of the cell's run, once known."""
+    stands_beside: bool = False
+    """True if the run was created beside one of another runs folder, which trained the cell for itself."""
     _was_absent: bool = False
     """True if the store had no run of the cell at the last check: only another runner can have created one since."""
     _status: str | None = None
@@ -132,6 +84,8 @@ class CellUpload:
     _unsent: list[JournalPoint] = field(default_factory=list)
     _tags: dict[str, str] = field(default_factory=dict)
     _curves: set[str] = field(default_factory=set)
+    _placed: Mapping[str, str] = field(default_factory=dict)
+    """Tags of the run as `look` found them."""
 
     def __post_init__(self) -> None:
         self._reader = JournalReader(self.record.folder)
@@ -156,17 +110,35 @@ class CellUpload:
             reader.poll()
         return record_mark(result, record.failure(), reader)
 
-    def look(self, found: ExistingRun | None) -> None:
-        """Take over from the store what it has of the cell."""
-        mark, self._was_absent = self.mark(), found is None
+    def look(self, there: Sequence[ExistingRun]) -> None:
+        """Take over from the store what it has of the cell; `there`: its runs, also those of other runs folders."""
+        mark, self._was_absent = self.mark(), not there
         unended = {"RUNNING", "KILLED"} if self._is_pruned else {"RUNNING"}
-        is_whole = found is not None and found.status not in unended and is_shipped(self.record, found, mark)
+        found = whole_run(self.record, there, mark)
+        is_whole = found is not None and found.status not in unended
         result = self.record.result()
-        lacking = self._dues(result).tags.items() - (found.tags.items() if found is not None else set())
+        self.is_settled = self.is_empty or (mark is not None and is_whole)
         self.run = found.id if found is not None and is_whole else None
-        self.is_settled = self.is_empty or (mark is not None and is_whole and not lacking)
-        if found is not None and result is not None and is_whole:  # nothing of the record is left to send
-            self._sent, self._status, self._tags = mark, found.tags.get("status"), dict(found.tags)
+        if found is None or not is_whole:
+            return
+        self._placed, self._sent = found.tags, mark
+        lacks_tags = self._dues(result).tags.items() - found.tags.items()
+        if lacks_tags or self._new_place(found.tags) == self.invocation.id:
+            self.is_settled = self.is_empty
+        if result is not None:  # nothing of the record is left to send
+            self._status, self._tags = found.tags.get("status"), dict(found.tags)
+
+    def is_behind(self) -> bool:
+        """Tell whether the disk has more of the cell than was sent, for a cell that was last looked at a while ago."""
+        try:
+            return not self.is_final and not self.is_empty and self._sent != self.mark()
+        except TrackingError:
+            return True
+
+    def check_parent(self, place: UploadTarget) -> None:
+        """Have the run shipped again if it is below a run of its invocation that was deleted since."""
+        if self._placed.get(BELOW) == self.invocation.id and self._placed.get(PARENT) != place.parent:
+            self.is_settled = False
 
     def ship(self, store: MLflowStore, place: UploadTarget, *, closing: bool) -> bool:
         """Send what the store lacks; return True if there was anything. `closing`: we no longer train the cell.
@@ -184,7 +156,7 @@ class CellUpload:
                 self.is_settled = True
                 return False
         is_new = not is_sent and self._ship_record(store, place, result, failure, closing=closing)
-        lacking = {key: value for key, value in dues.items() - self._tags.items() if key != BELOW}
+        lacking = dict(dues.items() - self._tags.items())
         place_of_run = self._place_below_the_latest(store, place, closing=closing)
         if lacking or place_of_run:
             assert self.run is not None
@@ -196,14 +168,22 @@ class CellUpload:
 
     def _place_below_the_latest(self, store: MLflowStore, place: UploadTarget, *, closing: bool) -> dict[str, str]:
         """Return the tags that put the cell's run below the run of the latest invocation that asked for it."""
-        latest = self.history.latest(self.invocation.ablation, self.asked.fingerprint)
-        if latest is None or self._tags.get(BELOW) == latest:
-            return {}
-        is_own = latest == self.invocation.id
-        if not is_own and not closing:
-            return {}
-        parent = place.parent if is_own else place.parent_of(latest, store)
-        return {BELOW: latest, "mlflow.parentRunId": parent} if parent is not None else {}
+        below = self._new_place(self._tags)
+        if below is None and self._tags.get(BELOW) == self.invocation.id:
+            below = self.invocation.id  # the run of the invocation may have been deleted, and be another one now
+        if below == self.invocation.id:
+            tags = {BELOW: below, PARENT: place.parent}
+            return tags if not tags.items() <= self._tags.items() else {}
+        parent = place.parent_of(below, store) if below is not None and closing else None
+        return {BELOW: below, PARENT: parent} if below is not None and parent is not None else {}
+
+    def _new_place(self, tags: Mapping[str, str]) -> str | None:
+        """Return the invocation below whose run the cell's run, with these tags, is to be moved; None if it stays.
+
+        It stays below an invocation that this runs folder does not know: a copy of the folder has put it there.
+        """
+        latest, below = self.history.latest(self.invocation.ablation, self.asked.fingerprint), tags.get(BELOW)
+        return latest if latest != below and (below is None or self.history.knows(below)) else None
 
     def _ship_record(
         self, store: MLflowStore, place: UploadTarget, result: ResultFile | None, failure: FailureFile | None,
@@ -237,8 +217,6 @@ class CellUpload:
         values = {True: ui_view.CURRENT, False: ui_view.REPLACED}
         tags = {setting_tag(setting): values[stands] for setting, stands in standing.settings.items()}
         tags |= self.invocation.tags.get(self.asked.fingerprint, {})
-        if self.history.latest(self.invocation.ablation, self.asked.fingerprint) == self.invocation.id:
-            tags[BELOW] = self.invocation.id
         reference = standing.reference
         other = CellRecord(self.runs / reference.fingerprint).result() if reference is not None else None
         if result is None or reference is None or other is None:
@@ -276,21 +254,41 @@ class CellUpload:
         told = run_fields.of_cell(self.invocation, self.asked, cell, began=began, time=time, parent=place.parent)
         start_time = told.time if self._was_absent else None  # another runner has the same from the journal
         with locked(self.record.folder / "shipping.lock", store):
-            found = store.find(place.experiment, start_time, role="cell", fingerprint=self.asked.fingerprint)
+            there = store.find_each(place.experiment, start_time, role="cell", fingerprint=self.asked.fingerprint)
             self._was_absent = False
-            if found is not None and found.tags[BEGAN] not in {UNBEGUN, str(began)}:
-                store.tag(found.id, {"role": "superseded"})
-                found = None
+            found = self._own(there, told.identity[BEGAN])
+            if found is None:
+                self._supersede(there, store)
             self._tags = dict(found.tags) if found is not None else {}
             if found is not None and is_shipped(self.record, found, mark):
                 self._unsent.clear()
                 self._sent, self._status, self.run = mark, found.tags.get("status"), found.id
                 return
             run = store.start(place.experiment, told, found)
+            if found is None:
+                self._tags = {BELOW: self.invocation.id, PARENT: place.parent}
             changed = {BEGAN: told.identity[BEGAN]} if found is not None else self._origin(store)
             if changed:
                 store.tag(run, changed)
         self.run, self._status = run, _status_of(found)
+
+    def _own(self, there: Sequence[ExistingRun], began: str) -> ExistingRun | None:
+        """Return the run of this training: it began at the same time, or failed here before it began."""
+        same = [run for run in there if run.tags.get(BEGAN) == began != UNBEGUN]
+        failed = [run for run in there if run.tags.get(BEGAN) == UNBEGUN and self._is_of_this_folder(run)]
+        return next(iter([*same, *failed]), None)
+
+    def _supersede(self, there: Sequence[ExistingRun], store: MLflowStore) -> None:
+        """Mark this folder's former runs of the cell; the trainings of other runs folders stand beside this one."""
+        former = [run for run in there if self._is_of_this_folder(run)]
+        for run in former:
+            store.tag(run.id, {"role": "superseded"})
+        self.stands_beside = len(former) < len(there)
+
+    def _is_of_this_folder(self, run: ExistingRun) -> bool:
+        """Tell whether a run is below an invocation of this runs folder; some of an earlier version are below none."""
+        below = run.tags.get(BELOW)
+        return below is None or self.history.knows(below)
 
     def _origin(self, store: MLflowStore) -> dict[str, str]:
         """Return the tag `reused_from` if the cell was trained for another ablation."""
@@ -300,7 +298,8 @@ class CellUpload:
         if first is None or first == self.invocation.ablation:
             return {}
         found = store.find_all(first, role="cell", fingerprint=self.asked.fingerprint)
-        return {"reused_from": found[0].id if found else self.asked.fingerprint}
+        own = [run.id for run in found if run.tags.get(BEGAN) == str(self._began)]
+        return {"reused_from": own[0] if own else self.asked.fingerprint}
 
     def _status_now(self, result: ResultFile | None, failure: FailureFile | None, *, closing: bool) -> str:
         if result is not None:

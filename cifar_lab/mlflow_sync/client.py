@@ -27,7 +27,7 @@ from cifar_lab import process_settings
 from cifar_lab.mlflow_sync import connection, server_errors, ui_view
 from cifar_lab.mlflow_sync.run_fields import DatasetPart, MetricPoint, RunFields
 from cifar_lab.mlflow_sync.server_errors import ArtifactsRefused, StoreUnavailable
-from cifar_lab.mlflow_sync.tag_names import outdated_tags
+from cifar_lab.mlflow_sync.tag_names import PARENT, outdated_tags
 from cifar_lab.mlflow_sync.uri import sqlite_path, without_credentials
 from cifar_lab.redaction import redacted
 from cifar_lab.text import printable
@@ -43,8 +43,8 @@ CHATTER = {"mlflow": logging.CRITICAL, "alembic": logging.WARNING, "urllib3": lo
 """Minimum levels at which MLflow and its dependencies may log to standard error. This package reports an error in one
 line; MLflow would add its traceback, which may show the address with its password."""
 PAUSES = (0.1, 0.3, 1.0, 2.0, 4.0)
-"""Mean seconds before each retry on a SQLite database that is locked by another process. Randomized, so that several
-runners do not retry at the same moment."""
+"""Mean seconds before each retry on a database that is locked or written by another process. Randomized, so that
+several runners do not retry at the same moment."""
 PLAIN = re.compile(r"[\w.:/ -]*")
 """Values that an MLflow filter can express; it has no syntax for one with both kinds of quotes."""
 
@@ -150,7 +150,7 @@ class MLflowStore:
                         self._is_reached = True
                     return action()
             except Exception as error:
-                if pause is not None and server_errors.is_database_locked(error):
+                if pause is not None and server_errors.is_contended(error):
                     with self.outside():
                         time.sleep(pause * random.uniform(0.5, 1.5))
                     continue
@@ -168,9 +168,12 @@ class MLflowStore:
             self._first_refusal = f"MLflow on {redacted(self.uri)} takes no files ({why})"
         return ArtifactsRefused(self._first_refusal)
 
-    def experiment(self, name: str, tags: Mapping[str, str]) -> str:
-        """Return the id of the experiment `name`, with `tags`; it is created, or restored if deleted."""
-        name = experiment_name(name)
+    def experiment(self, name: str, tags: Mapping[str, str], say: Callable[[str], None]) -> str:
+        """Return the id of the experiment `name`, with `tags`; it is created, or restored if deleted, which is said.
+
+        A view that was requested later than the one in `tags` stays: it is of another runs folder.
+        """
+        name, restored = experiment_name(name), set[str]()
 
         def make() -> str:
             found = self._client.get_experiment_by_name(name)
@@ -179,12 +182,16 @@ class MLflowStore:
                 found = self._client.get_experiment_by_name(name)
             elif found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(found.experiment_id)
+                restored.add(name)
             for key, value in tags.items():
-                if found.tags.get(key) != _cut(value, EXPERIMENT_TAG):
-                    self._client.set_experiment_tag(found.experiment_id, key, _cut(value, EXPERIMENT_TAG))
+                if not ui_view.stands(found.tags.get(key), text := _cut(value, EXPERIMENT_TAG)):
+                    self._client.set_experiment_tag(found.experiment_id, key, text)
             return str(found.experiment_id)
 
-        return self._call(make)
+        experiment = self._call(make)
+        for each in restored:
+            say(f"experiment {each} was deleted in MLflow; restored")
+        return experiment
 
     def shown(self) -> list[ExperimentView]:
         """Return the experiments that have a view of this package, the latest requested first."""
@@ -214,6 +221,10 @@ class MLflowStore:
         With a time, a database need not look at the tags of every run. A name would not do: MLflow keeps it as a tag.
         """
         return next(self._search(experiment, tags, page=1, start_time=start_time), None)
+
+    def find_each(self, experiment: str, start_time: int | None = None, /, **tags: str) -> list[ExistingRun]:
+        """Return every run that `find` would, the oldest first."""
+        return list(self._search(experiment, tags, page=PAGE, start_time=start_time))
 
     def find_all(self, name: str, **tags: str) -> list[ExistingRun]:
         """Return every run of the experiment `name`, if it exists, that has all `tags`; the oldest first."""
@@ -260,7 +271,7 @@ class MLflowStore:
         """Return the id of the run of `sheet`: a new one, or `found`, completed after an interrupted start."""
         from mlflow.entities import Param
 
-        parent = {"mlflow.parentRunId": sheet.parent} if sheet.parent else {}
+        parent = {PARENT: sheet.parent} if sheet.parent else {}
         if found is None:
             tags = {key: _cut(value, TAG) for key, value in {**_user(), **sheet.identity, **parent}.items()}
             run = self._call(

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from cifar_lab.errors import CifarLabError, TrackingError, first_line
 from cifar_lab.mlflow_sync import parent_run
 from cifar_lab.mlflow_sync.cell_relations import InvocationHistory
-from cifar_lab.mlflow_sync.cell_sync import CellUpload, Draw, Say, UploadTarget
-from cifar_lab.mlflow_sync.client import ExistingRun, MLflowStore
+from cifar_lab.mlflow_sync.cell_runs import CellRuns
+from cifar_lab.mlflow_sync.cell_sync import CellUpload, Draw
+from cifar_lab.mlflow_sync.client import MLflowStore, experiment_name
 from cifar_lab.mlflow_sync.logged_model import ModelLogging, log_models
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles, Tabulate, no_table
 from cifar_lab.mlflow_sync.server_errors import StoreRefuses, StoreUnavailable
 from cifar_lab.mlflow_sync.sync_mark import SyncMarks
 from cifar_lab.mlflow_sync.tag_names import NOTED, SETTLED, WITHOUT_FILES
 from cifar_lab.mlflow_sync.upload_lease import UploadLease
+from cifar_lab.mlflow_sync.upload_target import Say, UploadTarget
 from cifar_lab.redaction import redacted
 from cifar_lab.store.comparison_key import ComparisonKey
 from cifar_lab.store.invocation import Invocation
 from cifar_lab.store.invocation_index import read_index
-from cifar_lab.text import printable
+from cifar_lab.text import many, printable
+
+
+class SyncOutcome(NamedTuple):
+    """Result of one upload of a runs folder."""
+
+    shipped: int
+    """Number of cells shipped now."""
+    left: int
+    """Number of cells still not completely shipped."""
+    experiments: tuple[str, ...]
+    """Names of the experiments that cells were shipped to."""
 
 
 def sync_invocations(
@@ -32,15 +46,12 @@ def sync_invocations(
     say: Say,
     tabulate: Tabulate = no_table,
     models: ModelLogging | None = None,
-) -> tuple[int, int]:
+) -> SyncOutcome:
     """Ship everything that the store lacks of the cells of `invocations`, and update the runs of these.
 
     The store is queried for what it has: a lost one is filled again, and a complete one is left alone. Ablations that
     the mark of their experiment names complete are not read (see `sync_mark`). An invocation that the store refuses,
     for example because of its name, is reported, and the others continue.
-
-    Returns:
-        The numbers of cells shipped now, and of cells still not completely shipped.
 
     Raises:
         StoreRefuses: the store takes nothing now or later.
@@ -48,15 +59,16 @@ def sync_invocations(
     index = read_index(runs)
     marks, incomplete = SyncMarks(runs, index, store), set[str]()
     complete = {name for name in marks.ablations if models is None and marks.holds(name)}
-    say, tabulate, runs_of = say_once(say), kept_by_setting(_noting(tabulate, incomplete)), CellRuns(store)
+    say, tabulate = say_once(say), kept_by_setting(_noting(tabulate, incomplete))
+    runs_of, shipped = CellRuns(store, say), dict[str, int]()
     history = InvocationHistory(index)
     asked = [entry for entry in invocations if entry.ablation not in complete]
     batches = [(entry, cell_uploads(runs, entry, history, draw, say)) for entry in asked]
-    shipped = 0
     try:
         for invocation, shipments in batches:
             try:
-                shipped += sync_invocation(runs, invocation, shipments, store, runs_of, tabulate, say)
+                count = sync_invocation(runs, invocation, shipments, store, runs_of, tabulate, say)
+                shipped[invocation.ablation] = shipped.get(invocation.ablation, 0) + count
                 if models is not None and history.same_setting(invocation)[-1].id == invocation.id:
                     _sync_models(runs, invocation, history, store, models, say)
             except (StoreUnavailable, StoreRefuses):
@@ -76,7 +88,8 @@ def sync_invocations(
         for shipment in shipments
         if is_left(shipment)
     }
-    return shipped, len(left)
+    experiments = tuple(experiment_name(ablation) for ablation, count in shipped.items() if count)
+    return SyncOutcome(sum(shipped.values()), len(left), experiments)
 
 
 def _noting(tabulate: Tabulate, failed: set[str]) -> Tabulate:
@@ -100,7 +113,8 @@ def _mark_if_complete(
     cells = runs_of.of(ablation)
     parents = store.find_all(ablation, role="invocation")
     noted = {run.tags["invocation"] for run in parents if run.tags.get(NOTED) not in {None, WITHOUT_FILES}}
-    ended = {run.id for run in [*cells.values(), *parents] if run.status != "RUNNING"}
+    every = [*(run for there in cells.values() for run in there), *parents]
+    ended = {run.id for run in every if run.status != "RUNNING"}
     begun = [shipment for shipment in shipments if shipment.run is not None]
     has_cells = not any(map(is_left, shipments)) and ended >= {shipment.run for shipment in begun}
     wanted = {printable(shipment.invocation.id) for shipment in begun}
@@ -113,7 +127,7 @@ def _sync_models(
 ) -> None:
     """Log the models of an invocation's setting, if its runs are in the store."""
     if store.find_all(invocation.ablation, role="invocation", invocation=printable(invocation.id)):
-        place = UploadTarget.of(invocation, store, runs, history)
+        place = UploadTarget.of(invocation, store, runs, history, say)
         log_models(store, place.experiment, runs, history.same_setting(invocation), models, say)
 
 
@@ -128,35 +142,6 @@ def has_all(runs: Path, invocation: Invocation, store: MLflowStore) -> bool:
         return False
     found = store.find_all(invocation.ablation, role="invocation", invocation=before[-1].id)
     return bool(found) and found[0].tags.get(SETTLED) == parent_run.state_of(runs, invocation)
-
-
-class CellRuns:
-    """Runs of cells in the store by fingerprint; each experiment is read once, and again after cells were shipped.
-
-    Runs of a former version get the present names of their tags, by which views select them.
-    """
-
-    def __init__(self, store: MLflowStore) -> None:
-        self._store, self._known, self._pages = store, dict[str, dict[str, ExistingRun]](), dict[str, str | None]()
-
-    def of(self, ablation: str) -> Mapping[str, ExistingRun]:
-        """Return the runs of an ablation's cells."""
-        if ablation not in self._known:
-            every, self._pages[ablation] = self._store.list_runs(ablation)
-            found = [run for run in every if run.tags.get("role") == "cell"]
-            for run in found:
-                if run.outdated:
-                    self._store.tag(run.id, run.outdated)
-            self._known[ablation] = {run.tags["fingerprint"]: run for run in found}
-        return self._known[ablation]
-
-    def last_page(self, ablation: str) -> str | None:
-        """Return the token of the last page of an ablation's runs, as they were read last."""
-        return self._pages[ablation]
-
-    def forget(self, ablation: str) -> None:
-        """Read the runs of an ablation anew when they are next needed."""
-        self._known.pop(ablation, None)
 
 
 def kept_by_setting(tabulate: Tabulate) -> Tabulate:
@@ -187,9 +172,10 @@ def sync_invocation(
     sound = [shipment for shipment in shipments if not shipment.is_damaged]
     if all(shipment.is_empty for shipment in sound):
         return 0
-    place, shipped, is_open = UploadTarget.of(invocation, store, runs, shipments[0].history), 0, False
+    place, shipped, is_open = UploadTarget.of(invocation, store, runs, shipments[0].history, say), 0, False
     for shipment in sound:
         name = shipment.asked.fingerprint
+        shipment.check_parent(place)
         if shipment.is_settled or (lease is not None and not shipment.is_empty and not lease.take(name)):
             continue
         is_open = True
@@ -201,6 +187,7 @@ def sync_invocation(
             say(f"MLflow does not get {upload_name(shipment)}: {error_line(error)}")
         if lease is not None:
             lease.give_back(name)
+    say_beside(invocation, shipments, say)
     if is_open:
         runs_of.forget(invocation.ablation)
     is_open = is_open or place.found is None or place.found.status == "RUNNING"
@@ -216,12 +203,19 @@ def mark_stored(invocation: Invocation, shipments: list[CellUpload], runs_of: Ce
     cells = runs_of.of(invocation.ablation)
     for shipment in shipments:
         try:
-            shipment.look(cells.get(shipment.asked.fingerprint))
+            shipment.look(cells.get(shipment.asked.fingerprint, ()))
         except (StoreUnavailable, StoreRefuses):
             raise
         except TrackingError as error:
             shipment.is_damaged = True
             say(f"MLflow does not get {upload_name(shipment)}: {error}")
+
+
+def say_beside(invocation: Invocation, shipments: Sequence[CellUpload], say: Say) -> None:
+    """Say how many cells another runs folder has trained, too, of those whose runs were created now."""
+    if count := sum(shipment.stands_beside for shipment in shipments):
+        name, cells = experiment_name(invocation.ablation), many(count, "cell")
+        say(f"experiment {name}: another training of {cells} is there, from another runs folder; both stay")
 
 
 def cell_uploads(

@@ -25,11 +25,13 @@ from cifar_lab.errors import CifarLabError, UsageError, described, first_line, s
 from cifar_lab.mlflow_sync import run_fields
 from cifar_lab.mlflow_sync.client import ExistingRun, MLflowStore
 from cifar_lab.mlflow_sync.server_errors import StoreRefuses, StoreUnavailable
+from cifar_lab.mlflow_sync.shipped_mark import result_mark, whole_run
+from cifar_lab.mlflow_sync.tag_names import BEGAN
 from cifar_lab.results.best_cell import best_cell, selection_metric
 from cifar_lab.store import search_data
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import CellRef, Invocation, unite
-from cifar_lab.store.journal import read_points
+from cifar_lab.store.journal import JournalReader, read_points
 from cifar_lab.store.record_files import CellFile, ResultFile
 from cifar_lab.text import printable
 
@@ -118,7 +120,7 @@ def log_models(
     if not same or search_data.is_search(same[-1]):  # models of a search would be selected by their metrics on test
         return 0
     finished = list(_finished_cells(runs, unite(list(same))))
-    known = {run.tags.get("fingerprint"): run for run in store.find_all(same[-1].ablation, role="cell")}
+    known = _runs_of(finished, store.find_all(same[-1].ablation, role="cell"))
     there = [each for each in finished if each.asked.fingerprint in known]
     metric = selection_metric(there, _final_metrics)
     chosen = there if wanted.choice == "all" else _best_seeds(there, metric)
@@ -138,6 +140,24 @@ def log_models(
         best = best_cell([each for each in chosen if each.asked.fingerprint in models], _final_metrics, metric)
         _register(store, models[best.asked.fingerprint], known[best.asked.fingerprint], best, wanted, metric, say)
     return lacking
+
+
+def _runs_of(cells: Iterable[_Finished], there: Iterable[ExistingRun]) -> dict[str, ExistingRun]:
+    """Return the run of each cell by fingerprint; another runs folder may have runs of its own trainings."""
+    groups: dict[str | None, list[ExistingRun]] = {}
+    for run in there:
+        groups.setdefault(run.tags.get("fingerprint"), []).append(run)
+    found = {each.asked.fingerprint: _own_run(each, groups.get(each.asked.fingerprint, [])) for each in cells}
+    return {name: run for name, run in found.items() if run is not None}
+
+
+def _own_run(cell: _Finished, there: Sequence[ExistingRun]) -> ExistingRun | None:
+    """Return the run that has all of a cell's record, or else that of its training, as far as it was shipped."""
+    if (whole := whole_run(cell.record, there, result_mark(cell.result))) is not None:
+        return whole
+    reader = JournalReader(cell.record.folder)
+    reader.poll()
+    return next((run for run in there if run.tags.get(BEGAN) == str(reader.began)), None)
 
 
 def _finished_cells(runs: Path, asked: Iterable[CellRef]) -> Iterable[_Finished]:

@@ -11,11 +11,12 @@ from statistics import fmean
 from typing import NamedTuple
 
 from cifar_lab.mlflow_sync import run_fields, ui_view
-from cifar_lab.mlflow_sync.cell_sync import CellUpload, Say, UploadTarget
+from cifar_lab.mlflow_sync.cell_sync import CellUpload
 from cifar_lab.mlflow_sync.client import TAG, MLflowStore
 from cifar_lab.mlflow_sync.run_fields import MetricPoint
 from cifar_lab.mlflow_sync.server_errors import ArtifactsRefused
 from cifar_lab.mlflow_sync.tag_names import NOTED, SETTLED, WITHOUT_FILES
+from cifar_lab.mlflow_sync.upload_target import Say, UploadTarget
 from cifar_lab.results.final_metrics import headline_metric
 from cifar_lab.store import search_data
 from cifar_lab.store.cell_record import ENDED, CellRecord, State

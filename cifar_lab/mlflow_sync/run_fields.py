@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cifar_lab.mlflow_sync.tag_names import BEGAN
+from cifar_lab.mlflow_sync.tag_names import BEGAN, BELOW
 from cifar_lab.redaction import redacted
 from cifar_lab.store.invocation import CellRef, Invocation
 from cifar_lab.store.journal import JournalPoint
@@ -54,7 +54,7 @@ class RunFields:
 
     name: str
     identity: Mapping[str, str]
-    """Tags that identify the run."""
+    """Tags that identify the run, set when it is created."""
     tags: Mapping[str, str]
     params: Mapping[str, str]
     time: int
@@ -141,8 +141,9 @@ def of_cell(
             "role": "cell",
             "fingerprint": asked.fingerprint,
             BEGAN: _text(began),
+            BELOW: invocation.id,
         },
-        tags={**invocation.labels, **_texts(tags)},
+        tags={**invocation.labels, **_texts(tags), "status": "running"},
         params=params_of(cell, asked),
         time=began if began is not None else time,
         parent=parent,

@@ -26,6 +26,8 @@ OF_THE_CALL = {
 }
 """MLflow's error codes that apply to the same call only."""
 LOCKED = re.compile(r"database (table |schema )?is locked", re.IGNORECASE)
+WRITTEN = re.compile(r"UNIQUE constraint failed|duplicate key value|Duplicate entry", re.IGNORECASE)
+"""Errors of two writers that insert one row at the same moment; the later one finds it there when it tries again."""
 DAMAGED = re.compile(r"malformed|not a database|file is encrypted", re.IGNORECASE)
 UNWRITABLE = re.compile(r"readonly database|unable to open database|no such table|disk is full", re.IGNORECASE)
 SCHEMA = re.compile(r"Can't locate revision|out-of-date database schema|Multiple head revisions", re.IGNORECASE)
@@ -34,6 +36,7 @@ CREDENTIALS = re.compile(
     r"Access denied|certificate verify failed",
     re.IGNORECASE,
 )
+NO_LOGIN = re.compile(r"Reading Databricks credential configuration failed", re.IGNORECASE)
 ANSWERED = re.compile(r"too many \d+ error responses", re.IGNORECASE)
 NO_JSON = re.compile(r"not in a valid JSON format", re.IGNORECASE)
 
@@ -74,6 +77,10 @@ def translated(error: BaseException, uri: str) -> CifarLabError:
         return StoreUnavailable(f"{place} is away: another process keeps the database locked")
     if UNWRITABLE.search(text) or CREDENTIALS.search(text):
         return StoreRefuses(f"{place} refuses: {first_line(error)}")
+    if NO_LOGIN.search(text):
+        return StoreRefuses(
+            f"{place} cannot be used: no host and token of Databricks were found; `databricks auth login`"
+        )
     if NO_JSON.search(text):
         return StoreRefuses(f"{place} does not answer as MLflow does: {first_line(error)}; is it the right address?")
     if code in OF_THE_STORE:
@@ -107,6 +114,11 @@ def answered(status: int, body: str, uri: str) -> CifarLabError | None:
 def is_database_locked(error: BaseException) -> bool:
     """Tell whether another process currently locks a SQLite database."""
     return LOCKED.search(str(error)) is not None
+
+
+def is_contended(error: BaseException) -> bool:
+    """Tell whether another process locks the database, or wrote the same row at the same moment."""
+    return is_database_locked(error) or WRITTEN.search(str(error)) is not None
 
 
 def is_connection(error: BaseException) -> bool:

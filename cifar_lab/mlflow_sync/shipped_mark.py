@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 
 from cifar_lab.mlflow_sync.client import ExistingRun
 from cifar_lab.mlflow_sync.tag_names import SHIPPED_TO
@@ -25,6 +26,11 @@ def is_shipped(record: CellRecord, found: ExistingRun, mark: str | None) -> bool
     if tag == mark or tag is None or tag != time:
         return tag == mark
     return 1000 * (record.folder / "result.json").stat().st_mtime < int(tag) + REWRITTEN_MS
+
+
+def whole_run(record: CellRecord, there: Iterable[ExistingRun], mark: str | None) -> ExistingRun | None:
+    """Return the first run that has all of a record whose content is `mark`; another training has another mark."""
+    return next((run for run in there if is_shipped(record, run, mark)), None)
 
 
 def result_mark(result: ResultFile) -> str:

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 
 PREFIX = "cifar_lab."
 BEGAN = f"{PREFIX}began"
-"""Time in ms at which the training of the run's cell began."""
+"""Time in ms at which the training of the run's cell began, or `UNBEGUN`."""
+UNBEGUN = "none"
+"""Value of `BEGAN` for a cell that failed before its training began."""
 SHIPPED_TO = f"{PREFIX}shipped_to"
 """Time in ms of the latest content that the store has all of, and a digest of the files that a result names; or
 `WITHOUT_FILES`."""
 BELOW = f"{PREFIX}below"
 """Id of the invocation whose run is the parent of the cell's run."""
+PARENT = "mlflow.parentRunId"
+"""MLflow's own tag of the id of the parent run."""
 DIFFERENCE = f"{PREFIX}delta_to"
 """Identity of the differences stored in the run of a cell: what it was compared with, and when."""
 NOTED = f"{PREFIX}noted"

@@ -114,6 +114,11 @@ def latest(tags: Mapping[str, str]) -> tuple[str, int] | None:
     return max(((key, _asked(value)) for key, value in ours.items()), key=lambda item: item[1], default=None)
 
 
+def stands(present: str | None, wanted: str) -> bool:
+    """Tell whether an experiment's tag is as wanted, or is a view that was requested later."""
+    return present == wanted or (present is not None and _asked(present) > _asked(wanted))
+
+
 def link(server: str, experiment: str, key: str, *, charts: bool = False) -> str:
     """Return the address of the view `key` of `experiment` (its id) on `server`, `http://127.0.0.1:5000`."""
     address = f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={key}"

@@ -9,11 +9,11 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.ablation.registry import Registry
 from cifar_lab.errors import CifarLabError, RegistryError
 from cifar_lab.execution.upload import NoUpload, Upload
-from cifar_lab.mlflow_sync.client import MLflowStore
-from cifar_lab.mlflow_sync.invocation_sync import has_all, sync_invocations
+from cifar_lab.mlflow_sync.client import ExistingRun, MLflowStore
+from cifar_lab.mlflow_sync.invocation_sync import SyncOutcome, has_all, sync_invocations
 from cifar_lab.mlflow_sync.logged_model import ModelLogging
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles, Tabulate
-from cifar_lab.mlflow_sync.shipped_mark import is_shipped, result_mark
+from cifar_lab.mlflow_sync.shipped_mark import result_mark, whole_run
 from cifar_lab.mlflow_sync.sync_mark import SyncMarks
 from cifar_lab.mlflow_sync.uploader import Uploader
 from cifar_lab.mlflow_sync.uri import require_usable, resolve_uri, sqlite_path
@@ -155,8 +155,8 @@ def reports(runs: Path, find: Callable[[str], Ablation | None]) -> Files:
 
 def sync_all(
     runs: Path, say: Callable[[str], None], registry: Registry | None = None, *, models: ModelLogging | None = None
-) -> tuple[int, int]:
-    """Ship everything in `runs` that the store lacks; return the numbers of cells shipped and left.
+) -> SyncOutcome:
+    """Ship everything in `runs` that the store lacks.
 
     An ablation missing from `registry` gets its tables, but no report. `models`: networks to log as models.
 
@@ -195,12 +195,14 @@ def lacking(runs: Path) -> dict[str, int]:
         if marks is not None and marks.holds(ablation):
             continue
         found = store.find_all(ablation, role="cell") if store is not None else []
-        shipped = {run.tags.get("fingerprint"): run for run in found}
+        shipped: dict[str | None, list[ExistingRun]] = {}
+        for run in found:
+            shipped.setdefault(run.tags.get("fingerprint"), []).append(run)
         records = [CellRecord(runs / name) for name in fingerprints]
         ended = [record for record in records if record.state() in ENDED]
         results = [(record, result) for record in ended if (result := record.result()) is not None]
         lacks = sum(
-            (run := shipped.get(record.fingerprint)) is None or not is_shipped(record, run, result_mark(result))
+            whole_run(record, shipped.get(record.fingerprint, ()), result_mark(result)) is None
             for record, result in results
         )
         if lacks:

@@ -11,16 +11,17 @@ from pathlib import Path
 from cifar_lab.errors import CifarLabError
 from cifar_lab.mlflow_sync import parent_run
 from cifar_lab.mlflow_sync.cell_relations import InvocationHistory
-from cifar_lab.mlflow_sync.cell_sync import CellUpload, Draw, Say, UploadTarget
+from cifar_lab.mlflow_sync.cell_runs import CellRuns
+from cifar_lab.mlflow_sync.cell_sync import CellUpload, Draw
 from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.mlflow_sync.exit_gate import ExitGate, ThreadAbandoned
 from cifar_lab.mlflow_sync.invocation_sync import (
-    CellRuns,
     cell_uploads,
     error_line,
     is_left,
     kept_by_setting,
     mark_stored,
+    say_beside,
     say_once,
     sync_invocation,
     upload_name,
@@ -29,6 +30,7 @@ from cifar_lab.mlflow_sync.logged_model import ModelLogging, log_models
 from cifar_lab.mlflow_sync.parent_run import Tabulate, no_table
 from cifar_lab.mlflow_sync.server_errors import StoreRefuses, StoreUnavailable
 from cifar_lab.mlflow_sync.upload_lease import UploadLease
+from cifar_lab.mlflow_sync.upload_target import Say, UploadTarget
 from cifar_lab.mlflow_sync.uri import sqlite_path
 from cifar_lab.store.invocation import Invocation
 from cifar_lab.store.invocation_index import read_index
@@ -37,6 +39,9 @@ PATIENCE = (1.0, 30.0)
 """Seconds to wait for an unavailable store: initially, and at most; doubled in between."""
 CLOSING_PATIENCE = 2.0
 """Maximum of that wait while `drain` waits for the thread."""
+RETRY = 2.0
+"""Seconds to wait before a cell is tried again that could not be shipped, initially; doubled each time. Its record may
+have been moved or written at that moment."""
 STANDSTILL = 10.0
 """Seconds after which `drain` gives up an unresponsive store."""
 
@@ -73,13 +78,14 @@ class Uploader(threading.Thread):
         self._models, self.lacks_models = models, models is not None
         self._history = InvocationHistory(read_index(runs))
         self._shipments = cell_uploads(runs, invocation, self._history, draw, self._say)
-        self._broken: set[str] = set()
+        self._broken: dict[str, tuple[float, float]] = {}
         self._elsewhere: set[str] = set()
         self._is_shared, self._ours = is_shared, set[str]()
         self._claims = UploadLease(runs, invocation.ablation)
         self._store: MLflowStore | None = None
         self._place: UploadTarget | None = None
-        self._is_away = False
+        self._is_away, self._tell, self._is_told_away = False, say, False
+        self._has_closed = False
         self._grown: Invocation | None = None
         self._closing, self._gate = threading.Event(), ExitGate()
 
@@ -122,7 +128,8 @@ class Uploader(threading.Thread):
             elif not self._is_away:
                 moved = max(moved, time.monotonic() - self._gate.waits())
         self._gate.shut()
-        return sum(is_left(each) for each in self._shipments if each.asked.fingerprint not in self._elsewhere)
+        own = [each for each in self._shipments if each.asked.fingerprint not in self._elsewhere]
+        return sum(is_left(each) or (not self._has_closed and each.is_behind()) for each in own)
 
     def _ship_until_drained(self) -> None:
         delay, longest = PATIENCE
@@ -139,15 +146,22 @@ class Uploader(threading.Thread):
                 delay = min(2 * delay, longest)
                 continue
             self._is_away, delay = False, PATIENCE[0]
+            self._say_back()
             if closing:
+                self._has_closed = True
                 return
             with self._gate.outside():
                 self._closing.wait(self._interval)
 
     def _say_away(self, error: CifarLabError) -> None:
-        if not self._is_away:
-            self._say(f"{error}; going on without it, the journals keep everything")
-        self._is_away = True
+        if not self._is_told_away:
+            self._tell(f"{error}; going on without it, the journals keep everything")
+        self._is_away = self._is_told_away = True
+
+    def _say_back(self) -> None:
+        if self._is_told_away:
+            self._tell("MLflow is back, and gets what it lacks")
+        self._is_told_away = False
 
     def _wait(self, delay: float) -> None:
         """Wait for `delay` seconds, but less once `drain` waits for this thread."""
@@ -164,10 +178,10 @@ class Uploader(threading.Thread):
             self._store.outside = self._gate.outside
             self._store.reach()
             self._is_away = False
-            cells = CellRuns(self._store)  # one search finds the complete ones
+            cells = CellRuns(self._store, self._say)  # one search finds the complete ones
             mark_stored(self._invocation, self._shipments, cells, self._say)
         if self._place is None:
-            self._place = UploadTarget.of(self._invocation, self._store, self._runs, self._history)
+            self._place = UploadTarget.of(self._invocation, self._store, self._runs, self._history, self._say)
         own = [each for each in self._shipments if each.asked.fingerprint in self._ours or not self._is_shared]
         for shipment in own:
             self._ship(shipment, self._store, self._place, closing=closing)
@@ -179,25 +193,27 @@ class Uploader(threading.Thread):
     def _ship_others(self, store: MLflowStore, place: UploadTarget) -> None:
         """Ship the cells that other runners trained and that nobody ships now."""
         others = [each for each in self._shipments if each.asked.fingerprint not in self._ours]
-        mark_stored(self._invocation, others, CellRuns(store), self._say)
+        mark_stored(self._invocation, others, CellRuns(store, self._say), self._say)
         for shipment in others:
             if not shipment.is_settled:
                 self._ship(shipment, store, place, closing=True)
 
     def _ship(self, shipment: CellUpload, store: MLflowStore, place: UploadTarget, *, closing: bool) -> None:
         name = shipment.asked.fingerprint
-        if shipment.is_damaged or (not closing and (name in self._broken or shipment.is_final)):
+        due, delay = self._broken.get(name, (0.0, RETRY))
+        if not closing and (shipment.is_final or time.monotonic() < due):
             return
         if not shipment.is_settled and shipment.run is None and not self._is_ours(shipment):
             return
         try:
             shipment.ship(store, place, closing=closing)
+            shipment.is_damaged = False
         except (StoreUnavailable, StoreRefuses):
             raise
         except Exception as error:  # noqa: BLE001 (said once; the other cells go on)
             if name not in self._broken:
                 self._say(f"MLflow does not get {upload_name(shipment)}: {error_line(error)}")
-            self._broken.add(name)
+            self._broken[name] = time.monotonic() + delay, 2 * delay
         if shipment.is_final or closing:
             self._claims.give_back(name)
 
@@ -227,6 +243,7 @@ class Uploader(threading.Thread):
 
     def _close(self, store: MLflowStore, place: UploadTarget) -> None:
         """Record how the invocation ended, and update the runs of its setting's earlier invocations."""
+        say_beside(self._invocation, self._shipments, self._say)
         parent_run.end(store, place, self._invocation, self._shipments)
         parent_run.add_note(store, place, self._invocation, self._shipments, self._tabulate, self._say)
         parent_run.settle(store, place, self._invocation, self._shipments)
@@ -234,7 +251,7 @@ class Uploader(threading.Thread):
             same = self._history.same_setting(self._invocation)
             lacking = log_models(store, place.experiment, self._runs, same, self._models, self._say)
             self.lacks_models = lacking > 0
-        tabulate, runs_of = kept_by_setting(self._tabulate), CellRuns(store)
+        tabulate, runs_of = kept_by_setting(self._tabulate), CellRuns(store, self._say)
         for past in self._history.same_setting(self._invocation):
             if past.id < self._invocation.id:
                 shipments = cell_uploads(self._runs, past, self._history, self._draw, self._say)

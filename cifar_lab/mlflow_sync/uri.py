@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
+import tempfile
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,8 +31,12 @@ PORTABLE = {"postgresql": "postgresql+psycopg", "postgresql+psycopg2": "postgres
 """Maps schemes whose usual driver must be compiled to the scheme of a driver that installs anywhere."""
 SERVERS = {"http", "https"}
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file")
-MANAGED = {"databricks", "databricks-uc", "uc"}
-"""Schemes that MLflow resolves from its own configuration files."""
+DATABRICKS = "databricks"
+"""Scheme that MLflow resolves from the configuration of Databricks."""
+REGISTRIES = {"databricks-uc", "uc"}
+"""Schemes of registries of models, which keep no runs."""
+HOST = re.compile(r"(//)?([^/@]*@)?([\w.-]+|\[[0-9a-fA-F:]+\]):\d+(/.*)?")
+"""Address of a server without its scheme."""
 
 OLDER = (
     "./mlruns holds runs of an older MLflow, and this one writes no runs into folders: either "
@@ -105,12 +111,16 @@ def require_usable(uri: str) -> None:
     Raises:
         TrackingError: one line with the address, the problem, and the nearest correct form.
     """
-    parts = _parts(uri)
+    parts, named = _parts(uri), uri.partition(":")[0]
     path = sqlite_path(uri)
     if path is not None:
         _require_sqlite(path, uri)
-    elif uri in MANAGED:
-        return
+    elif HOST.fullmatch(uri):
+        raise _schemeless(uri)
+    elif named == DATABRICKS:
+        _require_databricks(uri)
+    elif named in REGISTRIES:
+        raise _unusable(uri, "a registry of models, which keeps no runs; 'databricks' does")
     elif parts.scheme in {"", "file"}:
         _require_file_store(Path(unquote(parts.path)), uri)
     else:
@@ -151,11 +161,23 @@ def _require_scheme(parts: SplitResult, uri: str) -> None:
     elif scheme.split("+")[0] in {"postgresql", "mysql", "mssql"}:
         close = nearest(scheme, [name for name in DRIVERS if name.startswith(scheme.split("+")[0])])
         raise _unusable(uri, f"no driver that is known{close}")
-    elif "://" not in uri and scheme not in MANAGED:
-        raise _unusable(uri, f"names no scheme; did you mean '{redacted(f'http://{uri}')}'?")
-    elif scheme not in MANAGED and scheme not in _plugins():
+    elif "://" not in uri:
+        raise _schemeless(uri)
+    elif scheme not in _plugins():
         close = "; did you mean 'postgresql'?" if scheme.startswith("postgres") else nearest(scheme, SCHEMES)
         raise _unusable(uri, f"MLflow knows no scheme '{scheme}'{close}")
+
+
+def _schemeless(uri: str) -> TrackingError:
+    """Return the error for an address of a server without its scheme."""
+    return _unusable(uri, f"names no scheme; did you mean '{redacted('http://' + uri.removeprefix('//'))}'?")
+
+
+def _require_databricks(uri: str) -> None:
+    """Check that MLflow can read how to log in: by Databricks' own library, or a host and a token by itself."""
+    file = Path(os.environ.get("DATABRICKS_CONFIG_FILE", "~/.databrickscfg")).expanduser()
+    if find_spec("databricks") is None and not os.environ.get("DATABRICKS_HOST") and not file.exists():
+        raise _unusable(uri, "databricks-sdk is not installed; `pip install databricks-sdk` brings it")
 
 
 def _require_driver(scheme: str, uri: str) -> None:
@@ -213,6 +235,10 @@ def _require_folder(folder: Path, uri: str) -> None:
         raise _unusable(uri, f"{folder} is not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise _unusable(uri, f"{folder} cannot be written")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # who may do everything cannot create files everywhere: /proc
+    except OSError as error:
+        raise _unusable(uri, f"no file can be created in {folder} ({error.strerror or error})") from error
 
 
 def _unusable(uri: str, why: str) -> TrackingError:

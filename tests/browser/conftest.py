@@ -99,7 +99,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(folder)
-        assert sync_all(folder / "runs", said.append, registry.discover()) == (6, 0)
+        assert sync_all(folder / "runs", said.append, registry.discover())[:2] == (6, 0)
     assert said == []
     return folder
 

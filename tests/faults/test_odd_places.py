@@ -49,9 +49,31 @@ def test_an_address_with_a_control_character_is_refused_and_not_repeated() -> No
     assert "cret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("uri", ["databricks", "databricks-uc"])
-def test_stores_that_mlflow_finds_by_its_own_configuration_are_taken(uri: str) -> None:
-    require_usable(uri)
+@pytest.mark.parametrize("uri", ["databricks", "databricks://profile"])
+@pytest.mark.parametrize("has_host", [True, False])
+def test_databricks_is_taken_if_mlflow_can_find_its_configuration(
+    uri: str, has_host: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cifar_lab.mlflow_sync.uri.find_spec", lambda _: None)
+    monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("DATABRICKS_HOST", "https://h" if has_host else "")
+    if has_host:
+        require_usable(uri)
+    else:
+        with pytest.raises(TrackingError, match="`pip install databricks-sdk` brings it"):
+            require_usable(uri)
+
+
+@pytest.mark.parametrize("uri", ["databricks-uc", "uc", "uc:http://localhost:8080"])
+def test_a_registry_of_models_is_no_store_of_runs(uri: str) -> None:
+    with pytest.raises(TrackingError, match="a registry of models, which keeps no runs"):
+        require_usable(uri)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="has no /proc")
+def test_a_database_where_nobody_can_create_files_is_refused() -> None:
+    with pytest.raises(TrackingError, match=r"proc/x\.db: (no file can be created in /proc|/proc cannot be)"):
+        require_usable("sqlite:////proc/x.db")
 
 
 @pytest.fixture

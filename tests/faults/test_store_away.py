@@ -109,8 +109,8 @@ def test_a_server_that_is_down_is_given_up_in_time_and_sync_ships_everything_lat
     assert {path: path.read_bytes() for path in runs.rglob("*.json*")} == before
 
     store = MLflowStore.open(f"sqlite:///{tmp_path}/mlflow.db")
-    assert sync_invocations(runs, [invocation], store, draw=lambda record: {}, say=said.append) == (2, 0)
-    assert sync_invocations(runs, [invocation], store, draw=lambda record: {}, say=said.append) == (0, 0)
+    assert sync_invocations(runs, [invocation], store, draw=lambda record: {}, say=said.append)[:2] == (2, 0)
+    assert sync_invocations(runs, [invocation], store, draw=lambda record: {}, say=said.append)[:2] == (0, 0)
     found = store.find_all("se_ratio", role="cell")
     shipped = {run.tags["fingerprint"]: run.tags["cifar_lab.shipped_to"] for run in found}
     results = {name: CellRecord(runs / name).result() for name in shipped}
@@ -135,7 +135,7 @@ def test_sync_to_a_server_that_is_down_says_so_and_counts_what_is_left(
 ) -> None:
     said: list[str] = []
     store = MLflowStore.open(f"http://127.0.0.1:{closed_port}")
-    assert sync_invocations(runs, [invocation], store, draw=lambda record: {}, say=said.append) == (0, 2)
+    assert sync_invocations(runs, [invocation], store, draw=lambda record: {}, say=said.append)[:2] == (0, 2)
     assert len(said) == 1
 
 

@@ -127,7 +127,7 @@ def test_sync_after_a_run_has_nothing_left(
     ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ran.folder)
-    assert _json(["sync"], capsys) == {"shipped": 0, "left": 0}
+    assert _json(["sync"], capsys) == {"shipped": 0, "left": 0, "experiments": []}
 
 
 def test_list_and_describe_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,7 +97,7 @@ def test_everything_is_cut_to_the_limits(store: MLflowStore, client: Any) -> Non
         time=1,
         data=(DatasetPart(part="test", name="d" * 300, digest="a" * 32, context="test", source={"sha256": "b" * 64}),),
     )
-    run = store.start(store.experiment("limits", {}), sheet)
+    run = store.start(store.experiment("limits", {}, print), sheet)
     store.log(run, [MetricPoint("loss", 0.5, 1000 + step, step) for step in range(2500)])
     shown = client.get_run(run)
     assert len(client.get_metric_history(run, "loss")) == 2500
@@ -108,7 +108,7 @@ def test_everything_is_cut_to_the_limits(store: MLflowStore, client: Any) -> Non
 
 
 def test_a_start_that_broke_off_is_made_whole(store: MLflowStore, client: Any) -> None:
-    experiment = store.experiment("broken", {})
+    experiment = store.experiment("broken", {}, print)
     begun = RunFields(name="r", identity={"role": "cell", "fingerprint": "f"}, tags={}, params={}, time=1)
     run = store.start(experiment, begun)
     whole = RunFields(name="r", identity=begun.identity, tags={"a": "1"}, params={"p": "1"}, time=1)
@@ -120,8 +120,8 @@ def test_a_start_that_broke_off_is_made_whole(store: MLflowStore, client: Any) -
 def test_the_experiment_that_was_asked_for_last_is_shown_first(store: MLflowStore) -> None:
     for name, time in {"early": 1, "late": 3, "middle": 2}.items():
         seen = UIView(setting="s", name="small", variants=("a",), cells=1, metric="test/acc", began=0, time=time)
-        store.experiment(name, {seen.tag: seen.value()})
-    store.experiment("of somebody else", {"mlflow.sharedViewState.theirs": "{}"})
+        store.experiment(name, {seen.tag: seen.value()}, print)
+    store.experiment("of somebody else", {"mlflow.sharedViewState.theirs": "{}"}, print)
     assert [(shown.name, shown.key) for shown in store.shown()] == [
         ("late", "cifar-lab-s"),
         ("middle", "cifar-lab-s"),
@@ -130,7 +130,7 @@ def test_the_experiment_that_was_asked_for_last_is_shown_first(store: MLflowStor
 
 
 def test_a_deleted_experiment_comes_back(store: MLflowStore, client: Any) -> None:
-    experiment = store.experiment("gone", {})
+    experiment = store.experiment("gone", {}, print)
     client.delete_experiment(experiment)
-    assert store.experiment("gone", {}) == experiment
+    assert store.experiment("gone", {}, print) == experiment
     assert client.get_experiment(experiment).lifecycle_stage == "active"

@@ -60,7 +60,7 @@ def log(study: Any, store: MLflowStore, said: list[str]) -> Callable[..., Any]:
     def log(choice: Any, package: Any = package, **options: Any) -> Any:
         wanted = ModelLogging(choice=choice, package=package, **options)
         invocations = read_index(study.runs).invocations
-        return sync_invocations(study.runs, invocations, store, draw=lambda _: {}, say=said.append, models=wanted)
+        return sync_invocations(study.runs, invocations, store, draw=lambda _: {}, say=said.append, models=wanted)[:2]
 
     return log
 

@@ -28,7 +28,7 @@ def sync(study: Any, store: MLflowStore) -> Sync:
 
     def sync(to: MLflowStore = store, table: Any = lambda _: ComparisonFiles("| table |", "")) -> tuple[int, int]:
         notes = read_index(study.runs).invocations
-        return sync_invocations(study.runs, notes, to, draw=lambda _: {}, say=print, tabulate=table)
+        return sync_invocations(study.runs, notes, to, draw=lambda _: {}, say=print, tabulate=table)[:2]
 
     return sync
 

@@ -17,7 +17,7 @@ from cifar_lab.cli import mlflow, run
 from cifar_lab.errors import TrackingError
 from cifar_lab.mlflow_sync import server
 from cifar_lab.mlflow_sync.client import MLflowStore
-from cifar_lab.mlflow_sync.invocation_sync import sync_invocations
+from cifar_lab.mlflow_sync.invocation_sync import SyncOutcome, sync_invocations
 
 
 @pytest.fixture
@@ -115,3 +115,20 @@ def test_a_server_that_cannot_start_ends_with_its_last_words(tmp_path: Path) -> 
 class _Terminal:
     def __init__(self, is_one: bool) -> None:
         self.isatty = lambda: is_one
+
+
+@pytest.mark.parametrize(
+    ("experiments", "line"),
+    [
+        ((), "0 cells shipped, 1 left"),
+        (("duo/wd",), "6 cells shipped to duo/wd, 1 left"),
+        (("duo/wd", "duo/lr"), "6 cells shipped to 2 experiments, 1 left"),
+    ],
+)
+def test_sync_names_where_it_shipped_cells_to(
+    experiments: tuple[str, ...], line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = SyncOutcome(6 if experiments else 0, 1, experiments)
+    monkeypatch.setattr("cifar_lab.mlflow_sync.upload.sync_all", lambda *_, **__: outcome)
+    assert run(["sync"]) == 1
+    assert capsys.readouterr().out.strip() == line

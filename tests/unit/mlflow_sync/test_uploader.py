@@ -7,18 +7,19 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from made import records
 
+from cifar_lab.errors import DamageError
 from cifar_lab.mlflow_sync import cell_sync, parent_run
 from cifar_lab.mlflow_sync import uploader as module
 from cifar_lab.mlflow_sync.cell_relations import InvocationHistory
-from cifar_lab.mlflow_sync.cell_sync import UploadTarget
 from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.mlflow_sync.invocation_sync import cell_uploads, has_all, sync_invocations
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles
+from cifar_lab.mlflow_sync.upload_target import UploadTarget
 from cifar_lab.mlflow_sync.uploader import Uploader
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation_index import read_index
@@ -58,8 +59,11 @@ def ship(study: Any, store: MLflowStore, said: list[str]) -> Iterator[Callable[.
 
 @pytest.fixture
 def sync_all(study: Any, store: MLflowStore, said: list[str]) -> Callable[[], tuple[int, int]]:
+    def sync_all() -> tuple[int, int]:
+        notes = read_index(study.runs).invocations
+        return sync_invocations(study.runs, notes, store, draw=draw, say=said.append)[:2]
 
-    return lambda: sync_invocations(study.runs, read_index(study.runs).invocations, store, draw=draw, say=said.append)
+    return sync_all
 
 
 def result_of(study: Any, variant: str, seed: int) -> ResultFile:
@@ -339,8 +343,61 @@ def test_a_store_that_comes_back_gets_everything(
     shipper = Uploader(study.runs, study.invocation(), open_store, draw=draw, say=said.append, interval=0.05)
     shipper.start()
     assert shipper.drain(60) == 0
-    assert len(said) == 1
+    assert said[1:] == ["MLflow is back, and gets what it lacks"]
+    assert said[0].startswith("away; going on without it")
     assert len(runs_of("se_ratio")) == 4
+
+
+def test_what_was_trained_while_the_store_was_away_is_left(
+    study: Any, ship: Any, store: MLflowStore, runs_of: Runs, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", (0.01, 0.1))
+    shipper = ship(study.invocation(seeds=1))
+    journal = study.begin()
+    study.train(journal, range(1, 2))
+    _until(lambda: shipper._shipments[0].run is not None and shipper._shipments[0].is_settled)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise module.StoreUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_call", refuse)
+        study.train(journal, range(2, 4))
+        study.finish()
+        study.whole("r16")
+        _until(lambda: len(said) == 1)
+        shipper._closing.set()
+        assert sum(each.is_behind() for each in shipper._shipments) == 2
+        assert shipper.drain(0.5) == 2
+
+
+def test_a_cell_that_could_not_be_read_for_a_moment_is_shipped_while_others_are_trained(
+    study: Any, ship: Any, runs_of: Runs, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY", 0.1)
+    errors = [DamageError("cell.json: damaged")]
+    really = CellRecord.cell
+    monkeypatch.setattr(CellRecord, "cell", lambda record: _raise(errors.pop()) if errors else really(record))
+    ship(study.invocation())
+    study.whole()
+    _until(lambda: client.get_experiment_by_name("se_ratio") is not None and "r4/s0" in runs_of("se_ratio"))
+    _until(lambda: runs_of("se_ratio")["r4/s0"].info.status == "FINISHED")
+
+
+def test_a_record_that_could_not_be_read_at_the_first_look_is_shipped_later(
+    study: Any, ship: Any, runs_of: Runs, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [DamageError("result.json: damaged")]
+    really = CellRecord.failure
+    monkeypatch.setattr(CellRecord, "failure", lambda record: _raise(errors.pop()) if errors else really(record))
+    study.whole()
+    shipper = ship(study.invocation())
+    _until(lambda: client.get_experiment_by_name("se_ratio") is not None and "r4/s0" in runs_of("se_ratio"))
+    assert shipper.drain(60) == 0
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def test_a_run_begins_when_its_training_begins(study: Any, ship: Any, runs_of: Runs, client: Any) -> None:
@@ -623,6 +680,7 @@ def test_cells_that_the_store_has_are_not_looked_up_one_by_one(
     assert ship(study.invocation()).drain(60) == 0
     asked = []
     monkeypatch.setattr(store, "find", lambda experiment, **tags: asked.append(tags))
+    monkeypatch.setattr(store, "find_each", lambda *given, **tags: asked.append(tags))
     again = study.invocation(time="20260101T000001.000")
     assert ship(again).drain(60) == 0
     assert {tags["role"] for tags in asked} == {"invocation"}, "no cell"
@@ -723,11 +781,11 @@ def test_the_run_of_a_new_cell_is_searched_by_its_time_and_that_of_another_runne
     history = InvocationHistory(read_index(study.runs))
     late = cell_uploads(study.runs, invocation, history, draw, print)
     for upload in late:
-        upload.look(None)  # before the other runner has begun
+        upload.look([])  # before the other runner has begun
     assert sync_all() == (4, 0)
-    place = UploadTarget.of(invocation, store, study.runs, history)
-    times, really = list[int](), store.find
-    monkeypatch.setattr(store, "find", lambda *given, **tags: times.append(given[1]) or really(*given, **tags))
+    place = UploadTarget.of(invocation, store, study.runs, history, print)
+    times, really = list[int](), store.find_each
+    monkeypatch.setattr(store, "find_each", lambda *given, **tags: times.append(given[1]) or really(*given, **tags))
     for upload in late:
         upload.ship(store, place, closing=True)
     assert len(runs_of("se_ratio")) == 4, "each cell has one run"
