@@ -22,6 +22,9 @@ from cifar_lab.execution.watchdog import ProgressWatch
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.execution.worker_process import NO_SPACE, work
 
+FAULTS = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
+"""Signals that end a process for a fault in native code, such as PyTorch's."""
+
 
 @dataclass(eq=False, kw_only=True)
 class _Worker(RunningCell):
@@ -89,7 +92,8 @@ class LocalEngine(CellEngine):
         if code == NO_SPACE:
             line = worker.last_words or "no space left on device"
         elif code is not None and code < 0:
-            line = f"its process was killed by {signal.Signals(-code).name} (out of memory?)"
+            why = "out of memory?" if -code == signal.SIGKILL else "a fault in native code?" if -code in FAULTS else ""
+            line = f"its process was killed by {signal.Signals(-code).name}{f' ({why})' if why else ''}"
         self._conclude(job, code, line, verdict=worker.verdict, is_shared=job.fingerprint in self._shared)
 
     def _is_blocked(self) -> bool:

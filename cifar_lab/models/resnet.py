@@ -27,8 +27,12 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "hardswish": nn.Hardswish,
 }
 """Classes of the activations by the names in `model.activation`."""
-CHANNELS_LAST_FROM = 8
-"""Width from which convolutions run channels_last. Below it oneDNN 3.12 corrupts memory on AVX2 processors."""
+CHANNELS_LAST_FROM = 16
+"""Width from which convolutions run channels_last.
+
+Below it oneDNN 3.12 corrupts memory in backward passes: below 8 channels on AVX2 processors; below 16 on AVX-512, in 1×1
+convolutions of stride 2 with several threads and a batch that these do not divide.
+"""
 
 
 class BasicBlock(nn.Module):
