@@ -30,8 +30,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 CHANNELS_LAST_FROM = 16
 """Width from which convolutions run channels_last.
 
-Below it oneDNN 3.12 corrupts memory in backward passes: below 8 channels on AVX2 processors; below 16 on AVX-512, in
-1×1 convolutions of stride 2 with several threads and a batch that these do not divide.
+Below it oneDNN corrupts memory in backward passes: 3.12 below 8 channels on AVX2 processors; 3.13 below 16 on AVX-512,
+in 1×1 convolutions of stride 2 with several threads and a batch that these do not divide.
 """
 
 
