@@ -53,9 +53,8 @@ def _teacher(record: CellRecord, student: Recipe, dataset: Dataset, device: torc
             raise CellError(f"its classes or the side of its images are not those of {dataset.name}")
         if (why := why_no_teacher(recipe, student, same_images=cell.data.hash == dataset.hash)) is not None:
             raise CellError(why)
-        names = sorted({name for _, _, name, _ in recipe.extensions()})
-        if names and recipe.fingerprint(seed=cell.seed, data_hash=cell.data.hash) != record.fingerprint:
-            raise CellError(f"{', '.join(names)} changed since it was trained")
+        if names := cell.changed_code():
+            raise CellError(f"{names} changed since it was trained")
         net = build_network(recipe.model, seed=0, images=dataset.shape, device=device)
         load_weights(net, record)
         return net

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cifar_lab.config.built_in_names import MODELS
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import TrackingError, UsageError
 from cifar_lab.store.invocation_index import read_index
@@ -39,13 +40,15 @@ def further_training(runs: Path, prefix: str, overrides: Mapping[str, Any], *, o
     Raises:
         TrackingError: there is no such cell.
         DamageError: its record is damaged.
-        UsageError: it is not finished, or `overrides` ask for another network.
+        UsageError: it is not finished, `overrides` ask for another network, or the code of its own has changed.
     """
     found = find_record(runs, prefix)
     cell, result = found.cell(), found.result()
     if cell is None or result is None or not result.is_finished:
         raise UsageError(f"{option} {prefix}: the cell {found.fingerprint[:12]} is {found.state()}, not finished")
     found.require_sound(found.weights)
+    if (names := cell.changed_code()) and cell.recipe.resolve().model.name not in MODELS.built_in:
+        raise UsageError(f"{option} {prefix}: its weights fit its own network only, and {names} changed since then")
     recipe = cell.recipe.resolve().override({"init_from": found.fingerprint})
     changed = recipe.override(overrides)
     if changed.model.model_copy(update={"dropout": 0.0}) != recipe.model.model_copy(update={"dropout": 0.0}):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from cifar_lab.config.built_in_names import MODELS
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import CellError, TrackingError, UsageError, nearest
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
+_log = logging.getLogger(__name__)
 FINGERPRINT = 64
 """Length of a fingerprint, and so of the name of a cell's folder."""
 Part = Literal["test", "val", "train"]
@@ -111,6 +114,7 @@ class StoredCell(Tabular):
 
         recipe = self._require_finished("weights")
         record = CellRecord(self.folder)
+        self._warn_of_changed_code(record, recipe)
         net = build_network(recipe.model, seed=0, images=_shape_of(record))
         try:
             load_weights(net, record)
@@ -167,6 +171,15 @@ class StoredCell(Tabular):
             "data": self.data,
         }
         return {**named, **self.metrics, **(self.recipe.flat() if self.recipe is not None else {})}
+
+    def _warn_of_changed_code(self, record: CellRecord, recipe: Recipe) -> None:
+        """Warn if the network is a user's and code of the recipe has changed: an edit may be a comment or a layer."""
+        cell = record.cell()
+        if cell is None or recipe.model.name in MODELS.built_in:
+            return
+        if names := cell.changed_code():
+            said = "warning: %s: %s changed since it was trained, and what its network answers may have, too"
+            _log.warning(said, self.fingerprint[:SHORT], names)
 
     def _require_finished(self, what: str) -> Recipe:
         if self.recipe is None or self.state != "finished":

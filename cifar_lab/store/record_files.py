@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, JsonValue, model_serializer, model_
 
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
-from cifar_lab.config.recipe import Recipe
+from cifar_lab.config.recipe import NUMERICS, Recipe
 from cifar_lab.store.stored_json import Flag, JsonObject, Number, StoredJson, Text, Time, Whole
 
 
@@ -146,6 +146,20 @@ class CellFile(StoredJson):
     def shape(self) -> ImageShape:
         """Number of classes and side of the images."""
         return ImageShape(classes=len(self.classes) or CIFAR10_SHAPE.classes, side=self.side or CIFAR10_SHAPE.side)
+
+    def changed_code(self) -> str:
+        """Return the names of the users' code in the recipe if some of it has changed since the training; else ''.
+
+        Raises:
+            RecipeError: some of it is not there.
+            ValidationError: this version cannot read the recipe.
+        """
+        recipe = self.recipe.resolve()
+        names = sorted({name for _, _, name, _ in recipe.extensions()})
+        if not names or self.fingerprint is None or self.numerics not in {None, NUMERICS}:
+            return ""
+        is_same = recipe.fingerprint(seed=self.seed, data_hash=self.data.hash) == self.fingerprint
+        return "" if is_same else ", ".join(names)
 
     def executed_as(self, execution: Execution) -> CellFile:
         """Return the description with another execution."""
