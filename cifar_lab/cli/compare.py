@@ -14,7 +14,7 @@ from cifar_lab.ablation import registry
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.config.overrides import parse_overrides
-from cifar_lab.errors import UsageError, nearest
+from cifar_lab.errors import RegistryError, UsageError, nearest
 from cifar_lab.store.ablation_lookup import has_run, kept_as, unknown_ablation
 from cifar_lab.text import printable
 
@@ -49,7 +49,12 @@ def compare(
     if name != "train" and not name.startswith(SEARCH):
         known = registry.discover(*(ablations or []))
         if name in known.known():
-            now = known.find(name)  # its file may be broken
+            try:
+                now = known.find(name)
+            except RegistryError as error:  # its file, or code that it names, may be broken since; its cells are not
+                if not has_run(name, runs):
+                    raise
+                console.say(f"warning: {error}; the table is that of its notes")
         elif not (has_run(name, runs) or kept_as(name, runs)):
             raise unknown_ablation(name, known, runs)
     from cifar_lab.report import table_formats

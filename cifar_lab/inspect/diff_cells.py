@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from cifar_lab.config.identity import active
 from cifar_lab.config.recipe import leaves
-from cifar_lab.errors import DamageError, TrackingError
+from cifar_lab.errors import DamageError, RecipeError, TrackingError
 from cifar_lab.results.stats.mcnemar import Disagreement, compare_networks
 from cifar_lab.store import checksum
 from cifar_lab.store.cell_record import CellRecord
@@ -143,12 +143,12 @@ def _recipe_rows(a: StoredRecipe, b: StoredRecipe) -> list[DiffRow]:
     """Return the recipe paths that differ, with the values as written; fields without effect are left out.
 
     A path counts as equal if either its value as written or its canonical form is: a kernel of 3 and one of 3 in each
-    layer, or a kernel of 3 in three layers and in four. If this version cannot read one of the recipes, both are
-    compared as they were written.
+    layer, or a kernel of 3 in three layers and in four. If this version cannot read one of the recipes, or code that it
+    names is not there any more, both are compared as they were written.
     """
     try:
         (left, left_flat), (right, right_flat) = (_read_recipe(recipe) for recipe in (a, b))
-    except ValidationError:
+    except (ValidationError, RecipeError):
         return _rows(a.tree, b.tree)
     rows = []
     for path in [path for path in {**left_flat, **right_flat} if path in left or path in right]:
@@ -164,6 +164,7 @@ def _read_recipe(stored: StoredRecipe) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises:
         ValidationError: this version cannot read the recipe.
+        RecipeError: a user's code that it names is not there.
     """
     recipe = stored.resolve()
     return dict(leaves(active(recipe, neutral=True))), recipe.flat()

@@ -118,3 +118,20 @@ def test_an_invocation_names_a_whole_setting(
     assert said.out == ""
     assert "--invocation" in said.err
     assert len(said.err.strip().splitlines()) == 1
+
+
+def test_cells_of_an_ablation_whose_file_is_broken_since_are_compared(
+    runs: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variant, accuracy in (("r16", 0.75), ("r4", 0.5)):
+        runs.end(runs.cell(variant, 0), accuracy)
+    runs.ask([runs.cell("r16", 0), runs.cell("r4", 0)])
+    (mine := tmp_path / "mine").mkdir()
+    (mine / "se_ratio.py").write_text("import package_that_is_gone\n")
+    words = ["--ablations", str(mine), "--runs", str(runs.folder)]
+    assert run(["compare", "se_ratio", *words]) == 0
+    said = capsys.readouterr()
+    assert "75.00" in said.out
+    assert "warning: se_ratio.py:1: ModuleNotFoundError" in said.err
+    (mine / "noise_floor.py").write_text("import package_that_is_gone\n")
+    assert run(["compare", "noise_floor", *words]) == 2, "nothing was run by that name"

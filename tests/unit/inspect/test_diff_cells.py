@@ -88,6 +88,16 @@ def test_a_recipe_of_another_version_is_compared_as_it_stands(cells: tuple[CellR
     assert section(compare_cells(*cells), "recipe") == {"forgotten": (1, ABSENT)}
 
 
+def test_recipes_whose_code_is_not_there_any_more_are_compared_as_they_stand(
+    cells: tuple[CellRecord, CellRecord],
+) -> None:
+    for record, width in zip(cells, (8, 16), strict=True):
+        recipe = json.loads(Recipe().model_dump_json())
+        recipe["model"] |= {"name": "package_that_is_gone:net", "options": {"width": width}}
+        write(record, recipe=recipe)
+    assert section(compare_cells(*cells), "recipe") == {"model.options": ({"width": 8}, {"width": 16})}
+
+
 def test_seed_execution_environment_and_code_have_a_section_each(cells: tuple[CellRecord, CellRecord]) -> None:
     other = Provenance(
         git_commit="b" * 40, git_dirty=True, versions={"torch": "2.9"}, hardware=Hardware(cores=64, gpus=("H100",))
