@@ -35,6 +35,8 @@ from cifar_lab.cli.sweep_storage import (
 )
 from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.config import scale as scales
+from cifar_lab.config.built_in_names import MODELS
+from cifar_lab.config.images import ImageShape
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError, nearest
 from cifar_lab.execution.request import Request, resolve_request
@@ -89,7 +91,7 @@ def sweep(
     require_shared_storage(storage, runs)
     samplers.require_names(sampler, pruner, seed=seed)
     require_confirmation(confirm_top, confirm_seeds, seed)
-    asks = _asked_for(overrides, space, max_params, max_macs, objective, scale)
+    asks = _asked_for(overrides, space, max_params, max_macs, objective, scale, data)
     if study is None:
         study = asks.space.name
         require_study_name(study)
@@ -201,9 +203,10 @@ class _Asked(NamedTuple):
 
 
 def _asked_for(
-    overrides: list[str] | None, space: str, max_params: str, max_macs: str | None, objective: str, scale: str
-) -> _Asked:
-    """Check all arguments before anything is read or created: words, then the space, the recipe and the limits."""
+    overrides: list[str] | None, space: str, max_params: str, max_macs: str | None, objective: str, scale: str,
+    data: str | None,
+) -> _Asked:  # fmt: skip
+    """Check all arguments before anything is read or created: words, then the space, the recipe and the budget."""
     scales.find_scale(scale)
     diff, objectives = parse_overrides(overrides or []), _objectives(objective)
     macs = arguments.parse_count(max_macs) if max_macs is not None else None
@@ -216,7 +219,13 @@ def _asked_for(
         raise UsageError(f"{clash[0]} is searched by the space '{found.name}': it cannot be set as well")
     if found.baseline.override(diff).train.protocol != "holdout":
         raise UsageError("a search looks at val only, which train.protocol=writeup does not have")
-    return _Asked(found, SearchBudget(max_params=limit, max_macs=macs), objectives)
+    budget = SearchBudget(max_params=limit, max_macs=macs)
+    if data is None:  # CIFAR-10, or synthetic images of its shape
+        budget.require_room(found, overrides=diff)
+    elif found.baseline.override(diff).model.name in MODELS.built_in and "model.name" not in found.paths():
+        fewest = replace(budget, max_macs=None, images=ImageShape(classes=2))
+        fewest.require_room(found, overrides=diff)  # and exactly once the images are known
+    return _Asked(found, budget, objectives)
 
 
 def _place(space: str) -> str:
