@@ -31,6 +31,7 @@ class Slow:
     def reach(self): pass
     def experiment(self, *_): return "1"
     def find(self, *_, **__): return None
+    def find_each(self, *_, **__): return []
     def list_runs(self, *_): return [], None
     def start(self, *_, **__): return "f" * 32
     def tag(self, *_, **__):
