@@ -87,6 +87,8 @@ def _make(source: str, target: str, options: dict[str, Any]) -> Dataset:
     try:
         classes, arrays = extension.build("datasets", target, options)
         arrays = ImageArrays(*map(np.ascontiguousarray, arrays))
+    except RecipeError as error:
+        raise DataError(f"data {source!r}: {error}") from error
     except Exception as error:  # a user's code may raise anything
         raise DataError(f"data {source!r}: {type(error).__name__}: {short_line(error)}") from error
     classes = tuple(map(str, classes))

@@ -135,3 +135,11 @@ def test_a_cell_is_trained_on_the_images_of_its_plan_or_not_at_all(place: Path, 
     other = replace(own, seed=1, data_hash="0" * 64, fingerprint=job.recipe.fingerprint(seed=1, data_hash="0" * 64))
     with pytest.raises(CellError, match="the images changed since the plan was made"):
         train_cell(other)
+
+
+def test_a_function_that_ends_the_program_is_named_once(place: Path) -> None:
+    (place / f"{NAME}.py").write_text("import sys\n\ndef stored():\n    sys.exit(3)\n")
+    forget()
+    with pytest.raises(DataError) as caught:
+        load(f"{NAME}:stored")
+    assert str(caught.value) == f"data '{NAME}:stored': datasets {NAME}:stored: SystemExit: 3"
