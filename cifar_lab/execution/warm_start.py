@@ -47,9 +47,10 @@ def further_training(runs: Path, prefix: str, overrides: Mapping[str, Any], *, o
     if cell is None or result is None or not result.is_finished:
         raise UsageError(f"{option} {prefix}: the cell {found.fingerprint[:12]} is {found.state()}, not finished")
     found.require_sound(found.weights)
-    if (names := cell.changed_code()) and cell.recipe.resolve().model.name not in MODELS.built_in:
+    trained = cell.recipe.resolve()
+    if trained.model.name not in MODELS.built_in and (names := cell.changed_code()):
         raise UsageError(f"{option} {prefix}: its weights fit its own network only, and {names} changed since then")
-    recipe = cell.recipe.resolve().override({"init_from": found.fingerprint})
+    recipe = trained.override({"init_from": found.fingerprint})
     changed = recipe.override(overrides)
     if changed.model.model_copy(update={"dropout": 0.0}) != recipe.model.model_copy(update={"dropout": 0.0}):
         paths = ", ".join(path for path in overrides if path.startswith("model."))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from cifar_lab.config.built_in_names import MODELS
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.errors import CellError, TrackingError, UsageError, nearest
+from cifar_lab.errors import CellError, RecipeError, TrackingError, UsageError, nearest
 from cifar_lab.report.notebook import Tabular
 from cifar_lab.store.cell_record import CellRecord, State
 from cifar_lab.store.invocation_index import InvocationIndex, read_index
@@ -114,12 +114,12 @@ class StoredCell(Tabular):
 
         recipe = self._require_finished("weights")
         record = CellRecord(self.folder)
-        self._warn_of_changed_code(record, recipe)
         net = build_network(recipe.model, seed=0, images=_shape_of(record))
         try:
             load_weights(net, record)
         except CellError as error:
             raise TrackingError(str(error)) from error
+        self._warn_of_changed_code(record, recipe)
         return net.to(device).eval()
 
     def prepare(self, images: Any, device: str = "cpu") -> Tensor:
@@ -177,7 +177,12 @@ class StoredCell(Tabular):
         cell = record.cell()
         if cell is None or recipe.model.name in MODELS.built_in:
             return
-        if names := cell.changed_code():
+        try:
+            names = cell.changed_code()
+        except RecipeError as error:  # of an optimizer, for example: the network is there
+            _log.warning("warning: %s: %s; whether its network changed is not known", self.fingerprint[:SHORT], error)
+            return
+        if names:
             said = "warning: %s: %s changed since it was trained, and what its network answers may have, too"
             _log.warning(said, self.fingerprint[:SHORT], names)
 
