@@ -25,16 +25,15 @@ A message is one line: the rule, the value that broke it, and the nearest valid 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 CLOSE, CLOSE_IF_SHORT, SHORT = 0.5, 0.6, 3
 """Similarity above which a name counts as a misspelling (`difflib`); a higher one for up to `SHORT` characters."""
 LONGEST_NAME = 200
 """Maximum characters of a name that are compared: the time grows with the square of the length."""
 PLAIN = {
-    "Input should be": "should be",
-    "Input should have": "should have",
-    "Input should match": "should match",
+    "Input should": "should",
     "a valid integer, unable to parse string as an integer": "an integer",
     "a valid number, unable to parse string as a number": "a number",
     "a valid integer, got a number with a fractional part": "an integer",
@@ -144,6 +143,11 @@ def described(error: BaseException) -> str:
     """Return the type of an exception and the first line of its message: `OSError: no such file`."""
     first = first_line(error)
     return f"{type(error).__name__}: {shortened(first)}" if first else type(error).__name__
+
+
+def first_problem(problems: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the first of pydantic's problems; an unknown name is before a missing one, which it may stand for."""
+    return next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
 
 
 def plain_rule(message: str) -> str:

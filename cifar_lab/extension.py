@@ -26,7 +26,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, get_type_hints
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, create_model
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema
 
-from cifar_lab.errors import RecipeError, described, nearest, plain_rule, shortened
+from cifar_lab.errors import RecipeError, described, first_problem, nearest, plain_rule, shortened
 
 _log = logging.getLogger(__name__)
 
@@ -363,8 +363,7 @@ def _model_of(group: Group, target: str) -> type[BaseModel]:
 
 
 def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
-    errors = error.errors()
-    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
+    first = first_problem(error.errors())
     path = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         return f"no option '{path}'{nearest(path, model.model_fields)}"

@@ -56,8 +56,7 @@ def check_model(target: str, options: Mapping[str, Any] | None = None, images: I
     Returns:
         Its parameters and MACs, 0 MACs if unknown.
     """
-    target = _target("models", target)
-    _check_options("models", target, options)
+    target = _accepted("models", target, options)
     model = Recipe().override({"model.name": target, "model.options": dict(options or {})}).model
     cost = network_cost(model, images)
     net, same, other = (build_network(model, seed=seed, images=images) for seed in (0, 0, 1))
@@ -78,8 +77,7 @@ def check_model(target: str, options: Mapping[str, Any] | None = None, images: I
 
 def check_optimizer(target: str, options: Mapping[str, Any] | None = None) -> None:
     """Check an optimizer: it moves the weights, follows the groups' rate, and resumes bit-equal from its state."""
-    target = _target("optimizers", target)
-    _check_options("optimizers", target, options)
+    target = _accepted("optimizers", target, options)
     optim = Recipe().override({"optim.name": target, "optim.options": dict(options or {}), "optim.lr": 0.01}).optim
     straight, stopped, resumed = (_linear() for _ in range(3))
     one, two = (build_optimizer(net, optim) for net in (straight, stopped))
@@ -103,8 +101,7 @@ def check_optimizer(target: str, options: Mapping[str, Any] | None = None) -> No
 
 def check_schedule(target: str, options: Mapping[str, Any] | None = None) -> None:
     """Check a schedule: a finite factor of at least 0 at each position, the same each time."""
-    target = _target("schedules", target)
-    _check_options("schedules", target, options)
+    target = _accepted("schedules", target, options)
     schedule = Recipe().override({"schedule.name": target, "schedule.options": dict(options or {})}).schedule
     positions = [step / 100 for step in range(100)]
     factors = [factor(schedule, position) for position in positions]
@@ -114,8 +111,7 @@ def check_schedule(target: str, options: Mapping[str, Any] | None = None) -> Non
 
 def check_metric(target: str, options: Mapping[str, Any] | None = None) -> None:
     """Check a metric: a finite number that is the same each time, and for any number of images."""
-    target = _target("metrics", target)
-    _check_options("metrics", target, options)
+    target = _accepted("metrics", target, options)
     metric = MetricConfig.model_validate_json(json.dumps({"name": target, "options": dict(options or {})}))
     for count in (1, 40):
         logits = torch.randn(count, 10, generator=torch.Generator().manual_seed(0))
@@ -131,8 +127,7 @@ def check_callback(target: str, options: Mapping[str, Any] | None = None) -> Non
 
     It trains a tiny network for three epochs of three steps, stopped in the middle of an epoch and between two.
     """
-    target = _target("callbacks", target)
-    _check_options("callbacks", target, options)
+    target = _accepted("callbacks", target, options)
     recipe = _TINY.override({"train.callbacks": [{"name": target, "options": dict(options or {})}]})
     straight, again = _trained(recipe), _trained(recipe)
     assert straight == again, "the same recipe and seed give other numbers: draw from run.random(purpose)"
@@ -150,8 +145,7 @@ def check_augmentation(
     An image is the same in each batch that it comes in, each time, whatever torch's generator is at; normalised images
     stay finite. On a GPU, if there is one, pixels differ from those of the CPU by one level at most.
     """
-    target = _target("augmentations", target)
-    _check_options("augmentations", target, options)
+    target = _accepted("augmentations", target, options)
     recipe = Recipe().override({"data.augmentations": [{"name": target, "options": dict(options or {})}]})
     configs = recipe.data.augmentations
     stage = build_augmentation(configs[0]).stage
@@ -209,14 +203,15 @@ def _target(group: Group, name: str) -> str:
     return target
 
 
-def _check_options(group: Group, target: str, options: Mapping[str, Any] | None) -> None:
-    """Check that the options are accepted, that an unknown one is refused, and that there is a version."""
+def _accepted(group: Group, name: str, options: Mapping[str, Any] | None) -> str:
+    """Return the `module:function` of a name that accepts the options, refuses an unknown one, and has a version."""
+    target = _target(group, name)
     extension.check_options(group, target, options or {})
     assert extension.describe_version(group, target)
     try:
         extension.check_options(group, target, {**(options or {}), "no_such_option": 1})
     except RecipeError:
-        return
+        return target
     raise AssertionError("it takes any option: name them, so that a misspelt one is refused")
 
 

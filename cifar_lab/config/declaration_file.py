@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from cifar_lab.errors import CifarLabError, first_line, plain_rule, shortened
+from cifar_lab.errors import CifarLabError, first_line, first_problem, plain_rule, shortened
 from cifar_lab.text import printable
 
 T = TypeVar("T")
@@ -120,8 +120,7 @@ def error_line(error: BaseException) -> str:
 
 def _first_problem(error: ValidationError) -> str:
     """Return one line, `Recipe.model.width: should be an integer, got 'wide'`; an unknown name comes first."""
-    errors = error.errors()
-    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
+    first = first_problem(error.errors())
     where = ".".join([error.title, *map(str, first["loc"])])
     return f"{where}: {plain_rule(first['msg'])}, got {shortened(repr(first['input']), 80)}"
 

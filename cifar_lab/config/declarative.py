@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cifar_lab.errors import CifarLabError, nearest, plain_rule, shortened
+from cifar_lab.errors import CifarLabError, first_problem, nearest, plain_rule, shortened
 
 
 class DeclarativeModel(BaseModel):
@@ -48,9 +48,8 @@ class DeclarativeModel(BaseModel):
 
 def _one_line(kind: type[DeclarativeModel], error: ValidationError) -> str:
     """Return the first problem: an unknown field with the nearest valid name, else the first invalid value."""
-    unknown = [other for other in error.errors() if other["type"] == "extra_forbidden"]
-    first = (unknown or error.errors())[0]
+    first = first_problem(error.errors())
     where = ".".join(str(part) for part in first["loc"])
     got = "" if first["type"] == "missing" else f", got {shortened(repr(first['input']), 80)}"
-    hint = nearest(where, kind.model_fields) if unknown else ""
+    hint = nearest(where, kind.model_fields) if first["type"] == "extra_forbidden" else ""
     return f"{kind.__name__}.{where}: {plain_rule(first['msg'])}{got}{hint}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cifar_lab.mlflow_sync.client import ExistingRun, MLflowStore
 from cifar_lab.mlflow_sync.tag_names import BEGAN, NOTED, PARENT, SHIPPED_TO, UNBEGUN, WITHOUT_FILES
@@ -33,13 +33,12 @@ class CellRuns:
                     f"{many(len(surplus), 'run')} in MLflow had a second run of the same, as after a deleted one is "
                     "restored: tagged as superseded"
                 )
-            gone, found = {run.id for run in surplus}, dict[str, list[ExistingRun]]()
-            for run in every:
-                if run.tags.get("role") == "cell" and run.id not in gone:
-                    if run.outdated:
-                        self._store.tag(run.id, run.outdated)
-                    found.setdefault(run.tags["fingerprint"], []).append(run)
-            self._known[ablation] = found
+            gone = {run.id for run in surplus}
+            cells = [run for run in every if run.tags.get("role") == "cell" and run.id not in gone]
+            for run in cells:
+                if run.outdated:
+                    self._store.tag(run.id, run.outdated)
+            self._known[ablation] = by_fingerprint(cells)
         return self._known[ablation]
 
     def last_page(self, ablation: str) -> str | None:
@@ -49,6 +48,14 @@ class CellRuns:
     def forget(self, ablation: str) -> None:
         """Read the runs of an ablation anew when they are next needed."""
         self._known.pop(ablation, None)
+
+
+def by_fingerprint(runs: Iterable[ExistingRun]) -> dict[str, list[ExistingRun]]:
+    """Return the runs of cells by fingerprint, in their order; several runs folders may have trained one cell."""
+    found: dict[str, list[ExistingRun]] = {}
+    for run in runs:
+        found.setdefault(run.tags.get("fingerprint", ""), []).append(run)
+    return found
 
 
 def surplus_of(runs: Sequence[ExistingRun]) -> list[ExistingRun]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from cifar_lab.errors import CifarLabError, UsageError, described, first_line, shortened
 from cifar_lab.mlflow_sync import run_fields
+from cifar_lab.mlflow_sync.cell_runs import by_fingerprint
 from cifar_lab.mlflow_sync.client import ExistingRun, MLflowStore
 from cifar_lab.mlflow_sync.server_errors import StoreRefuses, StoreUnavailable
 from cifar_lab.mlflow_sync.shipped_mark import result_mark, whole_run
@@ -144,9 +145,7 @@ def log_models(
 
 def _runs_of(cells: Iterable[_Finished], there: Iterable[ExistingRun]) -> dict[str, ExistingRun]:
     """Return the run of each cell by fingerprint; another runs folder may have runs of its own trainings."""
-    groups: dict[str | None, list[ExistingRun]] = {}
-    for run in there:
-        groups.setdefault(run.tags.get("fingerprint"), []).append(run)
+    groups = by_fingerprint(there)
     found = {each.asked.fingerprint: _own_run(each, groups.get(each.asked.fingerprint, [])) for each in cells}
     return {name: run for name, run in found.items() if run is not None}
 

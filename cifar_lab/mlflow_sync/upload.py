@@ -9,7 +9,8 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.ablation.registry import Registry
 from cifar_lab.errors import CifarLabError, RegistryError
 from cifar_lab.execution.upload import NoUpload, Upload
-from cifar_lab.mlflow_sync.client import ExistingRun, MLflowStore
+from cifar_lab.mlflow_sync.cell_runs import by_fingerprint
+from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.mlflow_sync.invocation_sync import SyncOutcome, has_all, sync_invocations
 from cifar_lab.mlflow_sync.logged_model import ModelLogging
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles, Tabulate
@@ -195,9 +196,7 @@ def lacking(runs: Path) -> dict[str, int]:
         if marks is not None and marks.holds(ablation):
             continue
         found = store.find_all(ablation, role="cell") if store is not None else []
-        shipped: dict[str | None, list[ExistingRun]] = {}
-        for run in found:
-            shipped.setdefault(run.tags.get("fingerprint"), []).append(run)
+        shipped = by_fingerprint(found)
         records = [CellRecord(runs / name) for name in fingerprints]
         ended = [record for record in records if record.state() in ENDED]
         results = [(record, result) for record in ended if (result := record.result()) is not None]

@@ -112,3 +112,18 @@ def test_code_that_ends_the_program_is_named(
     assert said.out == ""
     with pytest.raises(RecipeError, match=f"{rule}$"):
         network_cost(Recipe().override({"model.name": f"{module}:net"}).model)
+
+
+def test_code_that_ends_a_command_elsewhere_is_named_with_its_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = (
+        "\nclass Width(BaseModel):\n    @model_validator(mode='after')\n    def leave(self):\n        sys.exit(3)\n"
+    )
+    own = "\nown = Extension(factory=net, options=Width)\n"
+    imports = "import sys\nfrom pydantic import BaseModel, model_validator\nfrom cifar_lab.extension import Extension\n"
+    (folder / "loud_network.py").write_text(imports + NETWORK.format(name="net") + options + own)
+    assert run(["train", "model.name=loud_network:own", "--data", "synthetic", "--offline", "-y"]) != 0
+    said = capsys.readouterr().err
+    assert "loud_network.py:" in said
+    assert "SystemExit: 3; code of your own ended the command" in said
