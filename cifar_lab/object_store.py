@@ -38,11 +38,11 @@ CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or 
 
 
 copies: dict[Path, str] = {}
-"""Addresses by the local copies that this process has opened."""
+"""Addresses of runs folders, and paths of packed studies, by their local copies that this process has opened."""
 
 
 def with_addresses(text: str) -> str:
-    """Return a message with the addresses of local copies in place of their paths."""
+    """Return a message with what local copies are copies of in place of the copies' paths."""
     for folder, address in copies.items():
         text = text.replace(str(folder), address)
     return text

@@ -31,6 +31,7 @@ from urllib.parse import unquote
 
 from cifar_lab.data.cache import VARIABLE, root
 from cifar_lab.errors import DamageError, TrackingError, shortened
+from cifar_lab.object_store import copies
 from cifar_lab.out_of_space import is_out_of_space
 from cifar_lab.store import checksum
 from cifar_lab.store.invocation import FOLDER
@@ -99,13 +100,15 @@ def unpack(path: Path) -> Path:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             with _opened(path, file) as archive:
                 members = _members(path, archive, os.fstat(file.fileno()).st_size)
-                return _kept(path, archive, members, digest)
+                folder = _kept(path, archive, members, digest)
     except OSError as error:
         if is_out_of_space(error):
             raise OSError(error.errno, error.strerror, str(root())) from error
         if error.filename is not None and str(error.filename) != str(path):
             raise _unwritable(error) from error
         raise TrackingError(f"runs {path}: cannot be read ({error.strerror or error})") from error
+    copies[folder] = str(path)
+    return folder
 
 
 @contextmanager

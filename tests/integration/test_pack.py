@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import cifar_lab
 from cifar_lab.cli import run
+from cifar_lab.errors import TrackingError
 
 Lab = Callable[..., str]
 HOUSE = Path(__file__).parents[2]
@@ -65,6 +68,12 @@ def test_reading_commands_take_the_file_and_write_nothing_beside_it(lab: Lab, tm
     assert "off-lr0.01" in (tmp_path / "page.html").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {"cache", "page.html"}
     assert (KEPT.stat().st_mtime_ns, KEPT.stat().st_size) == (before.st_mtime_ns, before.st_size)
+
+
+def test_errors_name_the_file_not_the_copy_in_the_cache(lab: Lab) -> None:
+    assert f"'width' has not been run in {KEPT};" in lab("compare", "width", "--runs", str(KEPT), code=2)
+    with pytest.raises(TrackingError, match=rf"'width' has not been run in {re.escape(str(KEPT))};"):
+        cifar_lab.compare("width", runs=KEPT)
 
 
 @pytest.mark.parametrize("line", ["run-ablation batch_norm", "sync", "clean -y", "fsck --repair"])
