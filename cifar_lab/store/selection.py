@@ -94,7 +94,8 @@ def select(
             raise TrackingError(f"invocation {invocation}: its baseline is not that of this declaration")
         return _selection(index, chosen.key)
     if declared is not None and not (own := [entry for entry in own if has_baseline_of(declared, entry)]):
-        raise TrackingError(f"'{ablation}' has not been run in {runs} with the baseline of this declaration; its name alone is for all that was run by it")
+        line = f"'{ablation}' has not been run in {runs} with the baseline of this declaration"
+        raise TrackingError(f"{line}; its name alone stands for all that was run by it")
     matching = _matching(own, scale, data, overrides)
     if declared is not None:
         matching = _of_its_recipes(declared, matching) or matching
