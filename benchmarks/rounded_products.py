@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.models.resnet import build_network
+from cifar_lab.models.resnet import build_resnet
 from cifar_lab.train.precision import cpu_has_bf16, rounding
 
 BATCH, CPU = 128, torch.device("cpu")
@@ -35,7 +35,7 @@ WAYS: dict[str, Callable[[], AbstractContextManager[object]]] = {
 
 def step_in(way: Callable[[], AbstractContextManager[object]], width: int) -> Callable[[], None]:
     """Return a function that takes a forward and a backward pass of a network of this width."""
-    net = build_network(Recipe().override({"model.width": width}).model, seed=0, device=CPU)
+    net = build_resnet(Recipe().override({"model.width": width}).model, seed=0, device=CPU)
     noise = torch.Generator().manual_seed(0)
     images = torch.randn(BATCH, 3, 32, 32, generator=noise).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(10, (BATCH,), generator=noise)

@@ -33,7 +33,7 @@ from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import augmentation
 from cifar_lab.data.augmentation import AugmentationDraws
 from cifar_lab.data.splits import Split, split
-from cifar_lab.models.resnet import ResNet, build_network
+from cifar_lab.models.resnet import ResNet, build_resnet
 from cifar_lab.train.precision import Precision, autocast
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
@@ -211,10 +211,10 @@ def contenders(options: argparse.Namespace) -> list[Contender]:
     layout = torch.channels_last if options.layout == "channels_last" else torch.contiguous_format
     graphs, made = ((False, True) if device.type == "cuda" else (False,)), list[Contender]()
     for graph in graphs:
-        net = build_network(recipe.model, seed=0, device=device)
+        net = build_resnet(recipe.model, seed=0, device=device)
         made.append(Contender("one alone", Trainer(recipe, 0, net, images, precision), Stepper, options, graph))
     for k in options.counts:
-        net = grouped([build_network(recipe.model, seed=seed, device=device) for seed in range(k)], layout)
+        net = grouped([build_resnet(recipe.model, seed=seed, device=device) for seed in range(k)], layout)
         run = StackedTrainer(recipe, range(k), net, images, precision)
         made.append(Contender(f"{k} stacked", run, StackedStepper, options, graphs[-1]))
     return made

@@ -13,7 +13,7 @@ import torch
 from cifar_lab.data import augmentation
 from cifar_lab.store.journal import Journal
 from cifar_lab.train import checkpoint
-from cifar_lab.train.evaluate import evaluate
+from cifar_lab.train.evaluate import evaluate_network
 from cifar_lab.train.step import Stepper
 from on_gpu import ways
 from on_gpu.machine import host_milliseconds, milliseconds
@@ -35,7 +35,7 @@ def run(pack: Pack) -> None:
         return augmentation.augment(*train.take(here.order), here, recipe.data)
 
     def look() -> object:
-        return evaluate(trainer.net, test, recipe.data, trainer.precision)
+        return evaluate_network(trainer.net, test, recipe.data, trainer.precision)
 
     pack.note("beside", draw_ms=median(milliseconds(pack.device, draw, 1) for _ in range(3)), batch=batch)
     milliseconds(pack.device, take, 3)

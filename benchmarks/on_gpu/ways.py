@@ -23,7 +23,7 @@ from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split
 from cifar_lab.execution.settings import compiled
 from cifar_lab.models.cost import network_cost
-from cifar_lab.models.resnet import build_network
+from cifar_lab.models.resnet import build_resnet
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
 from cifar_lab.train.whiten import whiten
@@ -90,7 +90,7 @@ def flops_of(recipe: Recipe) -> float:
 def trainer_of(pack: Pack, recipe: Recipe, precision: str = "bf16") -> Trainer:
     """Return a trainer as a worker makes one."""
     parts = split(images_of(pack), recipe.data, recipe.train.protocol, pack.device)
-    net = build_network(recipe.model, seed=0, device=pack.device)
+    net = build_resnet(recipe.model, seed=0, device=pack.device)
     whiten(net, parts.train, recipe.data)
     return Trainer(recipe, 0, net, parts, precision)
 

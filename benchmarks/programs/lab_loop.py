@@ -24,8 +24,8 @@ from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import Interrupted
 from cifar_lab.execution.settings import choose_execution, prepare_process, resolved
-from cifar_lab.models.resnet import ResNet, build_network
-from cifar_lab.train.evaluate import evaluate
+from cifar_lab.models.resnet import ResNet, build_resnet
+from cifar_lab.train.evaluate import evaluate_network
 from cifar_lab.train.loop import fit
 from cifar_lab.train.trainer import Trainer
 
@@ -50,7 +50,7 @@ def trainer_of(asked: Recipe, source: str, images: int) -> tuple[Trainer, Execut
     """Return a training as a cell begins it, alone on this machine's processor, with at least `images` per epoch."""
     execution = resolved(choose_execution("cpu", "1", cells=1)[0], asked)
     prepare_process(execution)
-    net, parts = build_network(asked.model, seed=0), parts_of(source, asked, images)
+    net, parts = build_resnet(asked.model, seed=0), parts_of(source, asked, images)
     return Trainer(asked, 0, net, parts, execution.precision), execution
 
 
@@ -76,10 +76,10 @@ def evaluated(trainer: Trainer, images: int) -> dict[str, float]:
     """Return the rate of an evaluation, and how often it looks at an image."""
     train, seen = trainer.split.train, list[int]()
     part, first = (replace(train, index=train.index[:count]) for count in (images, min(500, images)))
-    evaluate(trainer.net, first, trainer.recipe.data, trainer.precision)  # the first batch is a warm-up
+    evaluate_network(trainer.net, first, trainer.recipe.data, trainer.precision)  # the first batch is a warm-up
     trainer.net.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     began = time.perf_counter()
-    evaluate(trainer.net, part, trainer.recipe.data, trainer.precision)
+    evaluate_network(trainer.net, part, trainer.recipe.data, trainer.precision)
     return {"images_per_second": len(part) / (time.perf_counter() - began), "passes": sum(seen) / len(part)}
 
 

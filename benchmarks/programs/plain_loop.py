@@ -26,7 +26,7 @@ from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import load
 from cifar_lab.data.augmentation import MEAN, STD
 from cifar_lab.data.splits import ImageSubset, split
-from cifar_lab.models.resnet import build_network
+from cifar_lab.models.resnet import build_resnet
 
 WORKERS = 2
 TO_TENSOR = (transforms.ToTensor(), transforms.Normalize(MEAN, STD))
@@ -57,7 +57,7 @@ def loader(part: ImageSubset, batch: int, *, train: bool, **more: object) -> Dat
 
 def network(recipe: Recipe, seed: int) -> nn.Module:
     """Return the lab's network with its initial weights, in torch's default layout: NCHW."""
-    net = build_network(recipe.model, seed=seed)
+    net = build_resnet(recipe.model, seed=seed)
     net.memory_format = torch.contiguous_format
     return net.to(memory_format=torch.contiguous_format)
 

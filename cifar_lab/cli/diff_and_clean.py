@@ -14,7 +14,7 @@ from rich.text import Text
 
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
-from cifar_lab.cli.confirm import confirm
+from cifar_lab.cli.prompt import confirm
 from cifar_lab.cli.tail import cell_identity
 from cifar_lab.config.overrides import as_typed
 from cifar_lab.text import many

@@ -9,8 +9,8 @@ from rich.live import Live
 from rich.table import Table
 
 from cifar_lab.cli import console
+from cifar_lab.execution.cell_pace import CellPace, accuracy, beginning, begun_anew, is_resumed
 from cifar_lab.execution.engine import UNFINISHED
-from cifar_lab.execution.running_cell import RunningCell, accuracy, beginning, begun_anew, is_resumed
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.terminal import is_terminal
 from cifar_lab.text import many
@@ -37,7 +37,7 @@ class _Work:
         """Count a cell as done."""
         self._gained += self._open.pop(fingerprint, 0.0) * (1 - share_at_start)
 
-    def seconds_left(self, running: Mapping[str, RunningCell]) -> float | None:
+    def seconds_left(self, running: Mapping[str, CellPace]) -> float | None:
         """Return how long the rest will take: by the estimates at first, then at the pace so far; None if unknown."""
         if not self._open:
             return None
@@ -68,7 +68,7 @@ class Display:
         self._work = _Work(wanted, workers)
         self._metric = "val/acc" if is_search else "test/acc"
         self._names, self._least = names, total
-        self._running: dict[str, RunningCell] = {}
+        self._running: dict[str, CellPace] = {}
         self._ended = 0
         self._waiting = 0
         self._is_live = is_terminal(console.err.file)
@@ -83,7 +83,7 @@ class Display:
         self._live.stop()
 
     def started(self, job: CellJob) -> None:
-        self._running[job.fingerprint] = RunningCell.of(job)
+        self._running[job.fingerprint] = CellPace.of(job)
 
     def progress(self, job: CellJob, epoch: int, step: int, steps: int) -> None:
         cell = self._running[job.fingerprint]
@@ -141,7 +141,7 @@ class Display:
         if self._is_live:
             self._live.update(self._table(waiting))
 
-    def _news(self, job: CellJob, cell: RunningCell) -> None:
+    def _news(self, job: CellJob, cell: CellPace) -> None:
         for point in cell.news():
             if not self._is_live:
                 words = f"epoch {point.epoch}/{job.recipe.train.epochs}, {accuracy(point)}"

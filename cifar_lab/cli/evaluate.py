@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifar_lab.cli import console, run_options
+from cifar_lab.cli import cell_options, console
 from cifar_lab.cli import options as o
+from cifar_lab.cli.cell_options import percent, percent_interval
 from cifar_lab.cli.confusion_table import confusion_table
-from cifar_lab.cli.run_options import percent, percent_interval
 from cifar_lab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ TrainLogits = Annotated[
 
 
 def evaluate(
-    names: run_options.RunNames, data: Data = None, corruptions: Corruptions = None, images: Images = None,
-    tta: run_options.Tta = None, output: Output = None, train_logits: TrainLogits = False,
-    control: run_options.Control = None, margin: run_options.Margin = None, scale: o.MaybeScale = None,
-    invocation: o.MaybeInvocation = None, device: run_options.UseDevice = "auto",
+    names: cell_options.RunNames, data: Data = None, corruptions: Corruptions = None, images: Images = None,
+    tta: cell_options.Tta = None, output: Output = None, train_logits: TrainLogits = False,
+    control: cell_options.Control = None, margin: cell_options.Margin = None, scale: o.MaybeScale = None,
+    invocation: o.MaybeInvocation = None, device: cell_options.UseDevice = "auto",
     runs: o.RunsUnopened = o.DEFAULT_RUNS, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Evaluate trained cells on labelled images; several variants are compared by seed.
@@ -69,7 +69,7 @@ def evaluate(
     The images are the test images of the cells' own data unless --data names others. Logits are added to records of an
     older version that lack them, if the accuracy computed here equals the recorded one.
     """
-    limit = run_options.margin_fraction(margin)
+    limit = cell_options.margin_fraction(margin)
     if output is not None:
         o.require_place(output, "evaluation.json", ENDINGS)
     from cifar_lab.store.mirror import mirror_of
@@ -183,7 +183,7 @@ def _print(evaluation: EvaluationResult, output: Path | None) -> None:
         console.out.print(_classes_by_variant(evaluation))
     if evaluation.judged and evaluation.control is not None:
         console.out.print()
-        run_options.print_judged_points(
+        cell_options.print_judged_points(
             evaluation.judged, evaluation.control, evaluation.margin, "accuracy by variant, in %"
         )
     if any(run.corruptions for run in evaluation.runs):
@@ -261,7 +261,7 @@ def _print_corruptions(evaluation: EvaluationResult) -> None:
     console.out.print(console.table("", columns, summary, right=columns[1:]))
     if evaluation.judged_corrupted and evaluation.control is not None:
         console.out.print()
-        run_options.print_judged_points(
+        cell_options.print_judged_points(
             evaluation.judged_corrupted, evaluation.control, evaluation.margin,
             "mean corruption accuracy by variant, in %",
         )  # fmt: skip

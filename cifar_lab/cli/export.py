@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from cifar_lab.cli import console, run_options
+from cifar_lab.cli import cell_options, console
 from cifar_lab.cli import options as o
-from cifar_lab.cli.run_options import percent, percent_interval
+from cifar_lab.cli.cell_options import percent, percent_interval
 from cifar_lab.text import many
 
 if TYPE_CHECKING:
@@ -41,9 +41,10 @@ Images = Annotated[
 
 
 def export(
-    name: run_options.RunName, output: Output = Path("model.onnx"), int8: Int8 = False, input_type: InputType = "uint8",
-    tta: run_options.Tta = None, data: Data = None, images: Images = None, scale: o.MaybeScale = None,
-    invocation: o.MaybeInvocation = None, runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False,
+    name: cell_options.RunName, output: Output = Path("model.onnx"), int8: Int8 = False,
+    input_type: InputType = "uint8", tta: cell_options.Tta = None, data: Data = None, images: Images = None,
+    scale: o.MaybeScale = None, invocation: o.MaybeInvocation = None, runs: o.RunsOrZip = o.DEFAULT_RUNS,
+    as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Write a trained network as an ONNX file, if it computes what PyTorch computes.
 
@@ -51,7 +52,7 @@ def export(
     fingerprint are in its metadata.
     """
     o.require_place(output, "model.onnx", (".onnx",))
-    run_options.require_word("--input-type", input_type, PIXELS)
+    cell_options.require_word("--input-type", input_type, PIXELS)
     from cifar_lab.inference import run_names
 
     chosen = run_names.choose_runs(runs.resolve(), [name], scale=scale, invocation=invocation)

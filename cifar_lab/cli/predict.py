@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from cifar_lab.cli import console, run_options
+from cifar_lab.cli import cell_options, console
 from cifar_lab.cli import options as o
 from cifar_lab.errors import UsageError
 from cifar_lab.text import many
@@ -39,16 +39,16 @@ Names = Annotated[bool, typer.Option("--names", help="Write names of classes in 
 
 
 def predict(
-    names: run_options.RunNames, images: run_options.Input, output: Output, ensemble: Ensemble = False,
-    resize: run_options.Resize = False, tta: run_options.Tta = None, like: Like = None, against: Against = None,
+    names: cell_options.RunNames, images: cell_options.Input, output: Output, ensemble: Ensemble = False,
+    resize: cell_options.Resize = False, tta: cell_options.Tta = None, like: Like = None, against: Against = None,
     format_name: FormatName = None, class_names: Names = False, scale: o.MaybeScale = None,
-    invocation: o.MaybeInvocation = None, device: run_options.UseDevice = "auto", runs: o.RunsOrZip = o.DEFAULT_RUNS,
+    invocation: o.MaybeInvocation = None, device: cell_options.UseDevice = "auto", runs: o.RunsOrZip = o.DEFAULT_RUNS,
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Predict the class of images without labels, and write one line for each: ID,Labels."""
     o.require_place(output, "answers.csv")
     chosen_format = format_name or ("npz" if output.suffix.lower() == ".npz" else "csv")
-    run_options.require_word("--format", chosen_format, FORMATS)
+    cell_options.require_word("--format", chosen_format, FORMATS)
     if class_names and chosen_format == "npz":
         raise UsageError("--names is for csv; an npz has both numbers and names")
     from cifar_lab.inference import answer_file, run_names

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cifar_lab.cli import console, run_options
+from cifar_lab.cli import cell_options, console
 from cifar_lab.cli import options as o
-from cifar_lab.cli.run_options import percent, percent_interval
+from cifar_lab.cli.cell_options import percent, percent_interval
 from cifar_lab.text import many
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ WARNING = (
 
 
 def shift(
-    names: run_options.RunNames, images: run_options.Input, resize: run_options.Resize = False,
-    control: run_options.Control = None,
-    margin: run_options.Margin = None, scale: o.MaybeScale = None, invocation: o.MaybeInvocation = None,
-    device: run_options.UseDevice = "auto", runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False,
+    names: cell_options.RunNames, images: cell_options.Input, resize: cell_options.Resize = False,
+    control: cell_options.Control = None,
+    margin: cell_options.Margin = None, scale: o.MaybeScale = None, invocation: o.MaybeInvocation = None,
+    device: cell_options.UseDevice = "auto", runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Estimate the accuracy on images without labels from confidence and from agreement between seeds."""
-    limit = run_options.margin_fraction(margin)
+    limit = cell_options.margin_fraction(margin)
     from cifar_lab.inference import run_names
     from cifar_lab.inference.input_images import Fit, read_images
 
@@ -63,7 +63,7 @@ def _print(estimate: ShiftEstimate) -> None:
             console.show(line, "dim")
     if estimate.judged and estimate.control is not None:
         console.out.print()
-        run_options.print_judged_points(
+        cell_options.print_judged_points(
             estimate.judged,
             estimate.control,
             estimate.margin,

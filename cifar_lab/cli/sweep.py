@@ -13,9 +13,9 @@ import typer
 from cifar_lab.ablation.ablation import Ablation, Variant
 from cifar_lab.cli import arguments, console
 from cifar_lab.cli import options as o
-from cifar_lab.cli.confirm import ASK_ABOVE, confirm
 from cifar_lab.cli.engine import LOCAL, RayAddress, StayingEngineName, engine_nodes, require_engine
 from cifar_lab.cli.notify import Notify, add_line, request_notification
+from cifar_lab.cli.prompt import ASK_ABOVE, confirm
 from cifar_lab.cli.sweep_confirm import (
     ConfirmSeeds,
     ConfirmTop,
@@ -31,7 +31,7 @@ from cifar_lab.cli.sweep_storage import (
     loaded_study,
     opened_storage,
     require_shared_storage,
-    write_text,
+    write_output,
 )
 from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.config import scale as scales
@@ -89,7 +89,7 @@ def sweep(
         require_study_name(study)
     require_storage(storage)
     require_shared_storage(storage, runs)
-    samplers.require_names(sampler, pruner, seed=seed)
+    samplers.require_sampler(sampler, pruner, seed=seed)
     require_confirmation(confirm_top, confirm_seeds, seed)
     asks = _asked_for(overrides, space, max_params, max_macs, objective, scale, data)
     if study is None:
@@ -137,7 +137,7 @@ def sweep(
         if existing is not None:
             require_all_trials(existing, runs.resolve())
         counts = results.count_trials(results.all_trials(existing) if existing is not None else ())
-        stopped = len(results.stopped(existing, runs.resolve())) if existing is not None else 0
+        stopped = len(results.stopped_trials(existing, runs.resolve())) if existing is not None else 0
         left = max(0, trials - counts.counted) + stopped
         choose = choose_execution if nodes is None else partial(choose_on_cluster, nodes)
         execution, count = choose(
@@ -321,7 +321,7 @@ def sweep_best(
         if tree["best"] is None:
             raise UsageError(f"no trial of {name} has a value yet")
         if output is not None:
-            write_text(output, json.dumps(tree["best"]["recipe"], indent=1) + "\n")
+            write_output(output, json.dumps(tree["best"]["recipe"], indent=1) + "\n")
             console.say(f"written: {output}; train it with fresh seeds: cifar-lab train --recipe {output} --seeds 1-3")
         if as_json:
             console.print_json(tree)
@@ -351,7 +351,7 @@ def ablate_best(
         best, setting = results.best(study), setting_of(study)
     if best is None:
         raise UsageError(f"no trial of {name} has a value yet")
-    ablation = ablate_best.ablate_best(setting, best.params)
+    ablation = ablate_best.best_recipe_ablation(setting, best.params)
     ablation, folder = keep(ablation, runs, by="`cifar-lab ablate-best`"), folder_of(runs)
     console.say(
         f"written: {folder / ablation.name}.py; see it with: cifar-lab describe {ablation.name} --ablations {folder}"

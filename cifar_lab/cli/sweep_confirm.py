@@ -13,7 +13,7 @@ import typer
 from cifar_lab.cli import arguments, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.engine import LOCAL, RayAddress, StayingEngineName, require_engine
-from cifar_lab.cli.sweep_storage import Name, Storage, loaded_study, write_text
+from cifar_lab.cli.sweep_storage import Name, Storage, loaded_study, write_output
 from cifar_lab.errors import UsageError
 from cifar_lab.execution.stop_signals import end_of_time
 
@@ -210,5 +210,5 @@ def _write_winner(study: Optuna, confirmation: Confirmation, output: Path) -> No
     if winner is None:
         raise UsageError(f"-o {output}: no cell of the confirmation is finished")
     recipe: dict[str, Any] = recipe_of(study, setting_of(study), winner.variant).model_dump(mode="json")
-    write_text(output, json.dumps(recipe, indent=1) + "\n")
+    write_output(output, json.dumps(recipe, indent=1) + "\n")
     console.say(f"written: {output}, the recipe of {winner.variant}; train it: cifar-lab train --recipe {output}")

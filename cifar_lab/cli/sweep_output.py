@@ -22,7 +22,7 @@ def print_counts(studies: Sequence[Optuna], runs: Path, where: str) -> None:
     rows = []
     for study in studies:
         counts, best = results.count_trials(results.all_trials(study)), results.best(study)
-        stopped = len(results.stopped(study, runs))
+        stopped = len(results.stopped_trials(study, runs))
         kinds = [counts.trained, counts.pruned, counts.running - stopped, stopped, counts.infeasible, counts.failed]
         values = (*map(str, kinds), f"{100 * best.values[0]:.2f}" if best else "")
         rows.append((printable(study.study_name), *values))
@@ -51,7 +51,7 @@ def study_tree(study: Optuna, runs: Path) -> dict[str, Any]:
     from cifar_lab.search.study import setting_of
 
     setting, counts, best = setting_of(study), results.count_trials(results.all_trials(study)), results.best(study)
-    stopped = len(results.stopped(study, runs))
+    stopped = len(results.stopped_trials(study, runs))
     return {
         "study": study.study_name,
         "total": counts.trained + counts.pruned,

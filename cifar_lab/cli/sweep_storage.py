@@ -59,7 +59,7 @@ def loaded_study(name: str, storage: str | None, runs: Path) -> Iterator[Optuna]
         yield load_study(opened, name, runs.resolve())
 
 
-def write_text(path: Path, text: str) -> None:
+def write_output(path: Path, text: str) -> None:
     """Write a file atomically.
 
     Raises:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.cli import console, describe
 from cifar_lab.cli import options as o
-from cifar_lab.cli.confirm import confirm, confirm_long
 from cifar_lab.cli.engine import LOCAL, engine_nodes
 from cifar_lab.cli.notify import add_outcome
+from cifar_lab.cli.prompt import confirm, confirm_long
 from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.cli.until_decided import confirm_drop, run_looks
 from cifar_lab.errors import UsageError

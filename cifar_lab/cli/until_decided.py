@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifar_lab.cli import console
-from cifar_lab.cli.confirm import confirm
+from cifar_lab.cli.prompt import confirm
 from cifar_lab.errors import UsageError
 from cifar_lab.terminal import is_terminal
 

@@ -10,7 +10,7 @@ from cifar_lab.data import layouts, original_images, progress, published
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.download import ExpectedFile, RemoteFile
 from cifar_lab.data.messages import shown
-from cifar_lab.data.published import MIRRORS_VARIABLE, Mirror, Published, Say, archive_mirror, user_mirrors
+from cifar_lab.data.published import MIRRORS_VARIABLE, DownloadMirror, Published, Say, archive_mirror, user_mirrors
 from cifar_lab.errors import DataError
 
 ROOT_VARIABLE = "CIFAR10_ROOT"
@@ -32,11 +32,11 @@ TEST = ExpectedFile(
 HUB = "datasets/uoft-cs/cifar10/resolve/0b2714987fa478483af9968de7c934580d0bb9a2/plain_text"
 
 
-def _hub(base: str) -> Mirror:
-    return Mirror(files=tuple(RemoteFile(url=f"{base}/{file.name}", expected=file) for file in (TRAIN, TEST)))
+def _hub(base: str) -> DownloadMirror:
+    return DownloadMirror(files=tuple(RemoteFile(url=f"{base}/{file.name}", expected=file) for file in (TRAIN, TEST)))
 
 
-MIRRORS: tuple[Mirror, ...] = (
+MIRRORS: tuple[DownloadMirror, ...] = (
     archive_mirror("https://www.cs.toronto.edu/~kriz", PYTHON),
     _hub(f"https://huggingface.co/{HUB}"),
     archive_mirror("https://cave.cs.toronto.edu/kriz", PYTHON),
@@ -46,23 +46,25 @@ MIRRORS: tuple[Mirror, ...] = (
 """The author's page, a commit of the dataset hub's copy, and copies of both; each verified by a published checksum."""
 
 
-def mirrors() -> tuple[Mirror, ...]:
+def mirrors() -> tuple[DownloadMirror, ...]:
     """Return the mirrors of `$CIFAR_LAB_MIRRORS`, without archives of CIFAR-100, then the built-in ones."""
     return (*user_mirrors(_own), *MIRRORS)
 
 
-def _own(url: str) -> Mirror | None:
+def _own(url: str) -> DownloadMirror | None:
     """Return the mirror at an address: of an archive, of a training parquet file, or of a folder with the archive."""
     if url.endswith(".parquet"):
         if "train" not in (name := url.rpartition("/")[2]):
             raise DataError(f"{MIRRORS_VARIABLE}: {shown(name)} is no train-*.parquet; its test file is found by it")
         test = url[: -len(name)] + name.replace("train", "test")
         files = (ExpectedFile(TRAIN.name, 0, "", ""), ExpectedFile(TEST.name, 0, "", ""))  # checked by their content
-        return Mirror(files=tuple(RemoteFile(url=u, expected=e) for u, e in zip((url, test), files, strict=True)))
+        return DownloadMirror(
+            files=tuple(RemoteFile(url=u, expected=e) for u, e in zip((url, test), files, strict=True))
+        )
     if url.endswith((".gz", ".tgz")):
         name = url.rpartition("/")[2]
         expected = BINARY if "bin" in name else PYTHON
-        return None if "cifar-100" in name else Mirror(files=(RemoteFile(url=url, expected=expected),))
+        return None if "cifar-100" in name else DownloadMirror(files=(RemoteFile(url=url, expected=expected),))
     return archive_mirror(url.rstrip("/"), PYTHON)
 
 

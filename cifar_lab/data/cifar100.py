@@ -12,19 +12,19 @@ from cifar_lab.data import progress, published
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.download import ExpectedFile, RemoteFile
 from cifar_lab.data.original_images import NAME_100
-from cifar_lab.data.published import Mirror, Published, Say, archive_mirror, user_mirrors
+from cifar_lab.data.published import DownloadMirror, Published, Say, archive_mirror, user_mirrors
 
 ROOT_VARIABLE = "CIFAR100_ROOT"
 FOLDER = "cifar-100-python"
 PYTHON = ExpectedFile("cifar-100-python.tar.gz", 169_001_437, "md5", "eb9058c3a382ffc7106e4002c42a8d85")
-MIRRORS: tuple[Mirror, ...] = (
+MIRRORS: tuple[DownloadMirror, ...] = (
     archive_mirror("https://www.cs.toronto.edu/~kriz", PYTHON),
     archive_mirror("https://cave.cs.toronto.edu/kriz", PYTHON),
 )
 """The author's page, and the address that it redirects to."""
 
 
-def mirrors() -> tuple[Mirror, ...]:
+def mirrors() -> tuple[DownloadMirror, ...]:
     """Return the mirrors of `$CIFAR_LAB_MIRRORS` that may have CIFAR-100, then the built-in ones.
 
     These are the addresses of folders, and of archives with "100" in their names.
@@ -32,13 +32,13 @@ def mirrors() -> tuple[Mirror, ...]:
     return (*user_mirrors(_own), *MIRRORS)
 
 
-def _own(url: str) -> Mirror | None:
+def _own(url: str) -> DownloadMirror | None:
     if url.endswith(".parquet"):
         return None
     if not url.endswith((".gz", ".tgz")):
         return archive_mirror(url.rstrip("/"), PYTHON)
     is_100 = "100" in url.rpartition("/")[2]
-    return Mirror(files=(RemoteFile(url=url, expected=PYTHON),)) if is_100 else None
+    return DownloadMirror(files=(RemoteFile(url=url, expected=PYTHON),)) if is_100 else None
 
 
 def find_or_download(folder: Path, say: Say = progress.silent) -> Dataset:

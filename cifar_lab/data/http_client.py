@@ -173,7 +173,7 @@ def _opened(session: requests.Session, url: str, headers: dict[str, str]) -> req
     raise TransferError(f"it redirects more than {REDIRECTS} times", is_final=True)
 
 
-def plain(url: str) -> str:
+def without_secrets(url: str) -> str:
     """Return an address without user, password and query, which may be secrets."""
     try:
         address = urlsplit(redacted(USER.sub("", url, count=1)))  # a password may look like a port and a path

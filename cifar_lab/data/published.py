@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mirror:
+class DownloadMirror:
     """Files of one mirror, which together are the data set."""
 
     files: tuple[RemoteFile, ...]
@@ -40,15 +40,15 @@ class Published:
     """Name in tables and messages: `CIFAR-10`."""
     kind: Kind
     archive: ExpectedFile
-    mirrors: tuple[Mirror, ...]
+    mirrors: tuple[DownloadMirror, ...]
 
 
-def archive_mirror(base: str, expected: ExpectedFile) -> Mirror:
+def archive_mirror(base: str, expected: ExpectedFile) -> DownloadMirror:
     """Return the mirror whose only file is the archive in the folder at the address `base`."""
-    return Mirror(files=(RemoteFile(url=f"{base}/{expected.name}", expected=expected),))
+    return DownloadMirror(files=(RemoteFile(url=f"{base}/{expected.name}", expected=expected),))
 
 
-def user_mirrors(mirror_at: Callable[[str], Mirror | None]) -> list[Mirror]:
+def user_mirrors(mirror_at: Callable[[str], DownloadMirror | None]) -> list[DownloadMirror]:
     """Return the mirrors at the addresses of `$CIFAR_LAB_MIRRORS`; `mirror_at` returns None for another data set's."""
     urls = [url for url in re.split(r"[,\s]+", os.environ.get(MIRRORS_VARIABLE, "")) if url]
     return [mirror for mirror in map(mirror_at, urls) if mirror is not None]
@@ -97,7 +97,7 @@ def _tried(published: Published, path: Path, say: Say) -> Dataset | None:
 def _downloaded(published: Published, folder: Path, say: Say) -> Dataset:
     """Download from each mirror in turn, then from the slow ones again, the fastest first."""
     failures: list[str] = []
-    slow: list[tuple[float, Mirror]] = []
+    slow: list[tuple[float, DownloadMirror]] = []
     every = published.mirrors
     for mirror in every:
         another = "; trying another place" if mirror is not every[-1] else ""
@@ -105,16 +105,16 @@ def _downloaded(published: Published, folder: Path, say: Say) -> Dataset:
             return _from_mirror(published, mirror, folder, say, is_patient=len(every) == 1)
         except MirrorSlow as error:
             slow.append((error.rate, mirror))
-            say(f"{http_client.plain(mirror.url)} is {error}{another}")
+            say(f"{http_client.without_secrets(mirror.url)} is {error}{another}")
         except MirrorFailed as error:
-            failures.append(f"{http_client.plain(mirror.url)}: {error}")
+            failures.append(f"{http_client.without_secrets(mirror.url)}: {error}")
             say(f"{failures[-1]}{another}")
     for _, mirror in sorted(slow, key=lambda pair: -pair[0]):
         try:
-            say(f"no place is faster; going on from {http_client.plain(mirror.url)}")
+            say(f"no place is faster; going on from {http_client.without_secrets(mirror.url)}")
             return _from_mirror(published, mirror, folder, say, is_patient=True)
         except MirrorFailed as error:
-            failures.append(f"{http_client.plain(mirror.url)}: {error}")
+            failures.append(f"{http_client.without_secrets(mirror.url)}: {error}")
     others = len(failures) - 1
     more = f" (and {others} other place{'s' * (others > 1)}, see above)" * (others > 0)
     raise DataError(
@@ -124,7 +124,7 @@ def _downloaded(published: Published, folder: Path, say: Say) -> Dataset:
     )
 
 
-def _from_mirror(published: Published, mirror: Mirror, folder: Path, say: Say, *, is_patient: bool) -> Dataset:
+def _from_mirror(published: Published, mirror: DownloadMirror, folder: Path, say: Say, *, is_patient: bool) -> Dataset:
     """Return the images that one mirror serves.
 
     Raises:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from cifar_lab.execution.cell_pace import CellPace, accuracy, beginning, begun_anew, is_resumed
 from cifar_lab.execution.engine import UNFINISHED
-from cifar_lab.execution.running_cell import RunningCell, accuracy, beginning, begun_anew, is_resumed
 from cifar_lab.execution.worker import CellJob
 
 EVERY = 60.0
@@ -19,12 +19,12 @@ class ProgressLines:
     def __init__(self, names: dict[str, str], say: Callable[[str], None]) -> None:
         """Follow the cells that `names` names by fingerprint."""
         self._names, self._say, self._ended = names, say, 0
-        self._running: dict[str, RunningCell] = {}
+        self._running: dict[str, CellPace] = {}
         self._spoke = time.monotonic()
 
     def started(self, job: CellJob) -> None:
         """Follow a cell."""
-        self._running[job.fingerprint] = RunningCell.of(job)
+        self._running[job.fingerprint] = CellPace.of(job)
 
     def progress(self, job: CellJob, epoch: int, step: int, steps: int) -> None:
         """Say whether a cell goes on from a checkpoint, then its epoch, last accuracy and time left, once a minute."""

@@ -29,7 +29,7 @@ from cifar_lab.execution import fork_server
 from cifar_lab.execution.out_of_memory import advice, is_out_of_memory
 from cifar_lab.execution.settings import compiled, prepare_process, resolved
 from cifar_lab.models.registry import build_network
-from cifar_lab.train.evaluate import ON_A_GPU, evaluate
+from cifar_lab.train.evaluate import ON_A_GPU, evaluate_network
 from cifar_lab.train.precision import autocast
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
@@ -327,7 +327,7 @@ def _on_cuda(question: TimingRequest) -> StepTiming:
     step = low_quantile([timed(count) / count for _ in range(TURNS)])
     busy = _busy_seconds(lambda: timed(PROFILED)) / PROFILED / step if question.share else None
     part = trainer.split.watched  # an evaluation takes memory beside that of a graph
-    evaluate(trainer.net, replace(part, index=part.index[:ON_A_GPU]), trainer.recipe.data, trainer.precision)
+    evaluate_network(trainer.net, replace(part, index=part.index[:ON_A_GPU]), trainer.recipe.data, trainer.precision)
     free, total = torch.cuda.mem_get_info()
     memory = min(total, free + torch.cuda.memory_reserved())  # memory of other programs is not available
     return StepTiming(first, step, busy, torch.cuda.max_memory_reserved(), memory)

@@ -41,7 +41,7 @@ from cifar_lab.store.record_files import (
     StoredRecipe,
 )
 from cifar_lab.train import cell_artifacts, checkpoint, resume
-from cifar_lab.train.evaluate import evaluate
+from cifar_lab.train.evaluate import evaluate_network
 from cifar_lab.train.loop import TrainingOutcome, fit
 from cifar_lab.train.registry import measure_metrics
 from cifar_lab.train.trainer import Trainer
@@ -288,7 +288,7 @@ def _finish(
     judged = None
     recipe, test = trainer.recipe, trainer.split.test
     if outcome.status == "finished":
-        judged = evaluate(trainer.evaluated, test, recipe.data, trainer.precision, recipe.train.tta)
+        judged = evaluate_network(trainer.evaluated, test, recipe.data, trainer.precision, recipe.train.tta)
         if not math.isfinite(judged.loss):  # the very last update made the loss infinite
             judged, outcome = None, TrainingOutcome("diverged", outcome.epoch, trainer.steps_per_epoch)
     hold.require_held()
@@ -301,7 +301,7 @@ def _finish(
         further = measure_metrics(recipe.train.metrics, judged)
         metrics |= {f"test/{key}": value for key, value in further.items()}
         if recipe.train.tta != "none":
-            plain = evaluate(trainer.evaluated, test, recipe.data, trainer.precision)
+            plain = evaluate_network(trainer.evaluated, test, recipe.data, trainer.precision)
             metrics["test/acc_without_tta"] = plain.accuracy
             if PEAK in metrics:  # this curve was evaluated with a single view
                 metrics[PEAK] = max(metrics[PEAK], judged.accuracy)
@@ -316,7 +316,9 @@ def _finish(
     if judged is not None:
         val = None
         if trainer.split.watched_name == "val":
-            val = evaluate(trainer.evaluated, trainer.split.watched, recipe.data, trainer.precision, recipe.train.tta)
+            val = evaluate_network(
+                trainer.evaluated, trainer.split.watched, recipe.data, trainer.precision, recipe.train.tta
+            )
         cell_artifacts.write_artifacts(record, trainer.evaluated, judged, dataset.classes, result, val)
     result = result.model_copy(update={"files": record.digests()})
     hold.commit(result)

@@ -22,7 +22,7 @@ from cifar_lab.inference.network_outputs import Floats, Member, compute_logits
 from cifar_lab.store import atomic_file, checksum
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.train import cell_artifacts
-from cifar_lab.train.evaluate import evaluate
+from cifar_lab.train.evaluate import evaluate_network
 
 FILE = "train_logits.npz"
 PATIENCE = 1.0
@@ -62,7 +62,7 @@ def fill_logits(member: Member, dataset: Dataset) -> FillOutcome:
     run, recipe = member.run, member.recipe
     record = CellRecord(run.cell.folder)
     parts = split(dataset, recipe.data, recipe.train.protocol, member.device)
-    judged = evaluate(member.net, parts.test, recipe.data, member.precision, recipe.train.tta)
+    judged = evaluate_network(member.net, parts.test, recipe.data, member.precision, recipe.train.tta)
     recorded = run.cell.metrics["test/acc"]
     if abs(judged.accuracy - recorded) > cell_artifacts.SAME_ACCURACY:
         reason = (
@@ -70,7 +70,11 @@ def fill_logits(member: Member, dataset: Dataset) -> FillOutcome:
         )
         return FillOutcome(is_written=False, reason=reason)
     has_val = parts.watched_name == "val"
-    val = evaluate(member.net, parts.watched, recipe.data, member.precision, recipe.train.tta) if has_val else None
+    val = (
+        evaluate_network(member.net, parts.watched, recipe.data, member.precision, recipe.train.tta)
+        if has_val
+        else None
+    )
     try:
         with record.owned(patience=PATIENCE):
             result = record.result()

@@ -164,7 +164,7 @@ class MLflowStore:
     def _no_files(self, error: Exception) -> ArtifactsRefused:
         """Return the refusal of a file, naming the first one of this store, as each file has another path."""
         if self._first_refusal is None:
-            why = f"{type(error).__name__}: {server_errors.first_line(error)}"
+            why = f"{type(error).__name__}: {server_errors.brief_error(error)}"
             self._first_refusal = f"MLflow on {redacted(self.uri)} takes no files ({why})"
         return ArtifactsRefused(self._first_refusal)
 

@@ -75,7 +75,7 @@ def sync_invocations(
                 raise
             except Exception as error:  # noqa: BLE001 (said; the other invocations go on)
                 incomplete.add(invocation.ablation)
-                say(f"MLflow does not get {invocation.id}: {error_line(error)}")
+                say(f"MLflow does not get {invocation.id}: {upload_error_line(error)}")
         for ablation in dict.fromkeys(entry.ablation for entry in asked):
             own = [shipments for entry, shipments in batches if entry.ablation == ablation]
             if ablation not in incomplete and len(own) == len(index.of_ablation(ablation)):
@@ -184,7 +184,7 @@ def sync_invocation(
         except (StoreUnavailable, StoreRefuses):
             raise
         except Exception as error:  # noqa: BLE001 (said; the other cells go on)
-            say(f"MLflow does not get {upload_name(shipment)}: {error_line(error)}")
+            say(f"MLflow does not get {upload_name(shipment)}: {upload_error_line(error)}")
         if lease is not None:
             lease.give_back(name)
     say_beside(invocation, shipments, say)
@@ -246,7 +246,7 @@ def upload_name(shipment: CellUpload) -> str:
     return printable(f"{shipment.asked.variant}/s{shipment.asked.seed}")
 
 
-def error_line(error: BaseException) -> str:
+def upload_error_line(error: BaseException) -> str:
     """Return an error as one line, with its type unless it is one of this package."""
     first = first_line(error)
     text = first if isinstance(error, CifarLabError) else f"{type(error).__name__}: {first}"

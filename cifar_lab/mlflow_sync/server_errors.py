@@ -64,32 +64,32 @@ def translated(error: BaseException, uri: str) -> CifarLabError:
     place, text, code = f"MLflow on {redacted(uri)}", str(error), getattr(error, "error_code", None)
     if DAMAGED.search(text):
         return StoreRefuses(
-            f"{place} is damaged ({first_line(error)}); move it away, and `cifar-lab sync` fills a new one from the "
+            f"{place} is damaged ({brief_error(error)}); move it away, and `cifar-lab sync` fills a new one from the "
             "records"
         )
     if SCHEMA.search(text):
         return StoreRefuses(
-            f"{place} was made by another version of MLflow ({first_line(error)}); back it up, then `mlflow db "
+            f"{place} was made by another version of MLflow ({brief_error(error)}); back it up, then `mlflow db "
             "upgrade`, or "
             "move it away and `cifar-lab sync` fills a new one"
         )
     if is_database_locked(error):
         return StoreUnavailable(f"{place} is away: another process keeps the database locked")
     if UNWRITABLE.search(text) or CREDENTIALS.search(text):
-        return StoreRefuses(f"{place} refuses: {first_line(error)}")
+        return StoreRefuses(f"{place} refuses: {brief_error(error)}")
     if NO_LOGIN.search(text):
         return StoreRefuses(
             f"{place} cannot be used: no host and token of Databricks were found; `databricks auth login`"
         )
     if NO_JSON.search(text):
-        return StoreRefuses(f"{place} does not answer as MLflow does: {first_line(error)}; is it the right address?")
+        return StoreRefuses(f"{place} does not answer as MLflow does: {brief_error(error)}; is it the right address?")
     if code in OF_THE_STORE:
-        return StoreRefuses(f"{place} refuses: {first_line(error)}")
+        return StoreRefuses(f"{place} refuses: {brief_error(error)}")
     if code in OF_THE_CALL:
-        return CallRefused(f"{place} refuses: {first_line(error)}")
+        return CallRefused(f"{place} refuses: {brief_error(error)}")
     if code is None and isinstance(error, (ImportError, ValueError, TypeError)) and not isinstance(error, OSError):
-        return StoreRefuses(f"{place} cannot be used: {type(error).__name__}: {first_line(error)}")
-    return StoreUnavailable(f"{place} is away: {first_line(error)}")
+        return StoreRefuses(f"{place} cannot be used: {type(error).__name__}: {brief_error(error)}")
+    return StoreUnavailable(f"{place} is away: {brief_error(error)}")
 
 
 def answered(status: int, body: str, uri: str) -> CifarLabError | None:
@@ -135,7 +135,7 @@ def is_connection(error: BaseException) -> bool:
     return False
 
 
-def first_line(error: BaseException) -> str:
+def brief_error(error: BaseException) -> str:
     """Return the first line of an error's message: printable, without secrets, truncated."""
     return brief_text(str(error)) or type(error).__name__
 

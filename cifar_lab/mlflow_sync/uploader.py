@@ -17,13 +17,13 @@ from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.mlflow_sync.exit_gate import ExitGate, ThreadAbandoned
 from cifar_lab.mlflow_sync.invocation_sync import (
     cell_uploads,
-    error_line,
     is_left,
     kept_by_setting,
     mark_stored,
     say_beside,
     say_once,
     sync_invocation,
+    upload_error_line,
     upload_name,
 )
 from cifar_lab.mlflow_sync.logged_model import ModelLogging, log_models
@@ -96,7 +96,7 @@ class Uploader(threading.Thread):
                 try:
                     self._ship_until_drained()
                 except Exception as error:  # noqa: BLE001 (said; the training goes on, and `sync_invocations` can ship later)
-                    self._say(f"MLflow gets nothing from this run: {error_line(error)}")
+                    self._say(f"MLflow gets nothing from this run: {upload_error_line(error)}")
                 finally:
                     self._claims.release()
                     if self._store is not None:
@@ -212,7 +212,7 @@ class Uploader(threading.Thread):
             raise
         except Exception as error:  # noqa: BLE001 (said once; the other cells go on)
             if name not in self._broken:
-                self._say(f"MLflow does not get {upload_name(shipment)}: {error_line(error)}")
+                self._say(f"MLflow does not get {upload_name(shipment)}: {upload_error_line(error)}")
             self._broken[name] = time.monotonic() + delay, 2 * delay
         if shipment.is_final or closing:
             self._claims.give_back(name)

@@ -24,7 +24,7 @@ from cifar_lab.models import resnet
 from cifar_lab.models.cost import BUDGET, Cost
 from cifar_lab.models.single_precision import single_precision
 
-BUILT_IN = {"resnet": resnet.build_network}
+BUILT_IN = {"resnet": resnet.build_resnet}
 """Functions that build the built-in networks, by name."""
 TRIED_UP_TO = 10 * BUDGET
 """Maximum number of parameters of a network that is tried on the CPU, as that allocates its weights."""

@@ -108,7 +108,7 @@ class ResNet(nn.Module):
         return self.classifier(self.dropout(self.extra_fc(x)))  # type: ignore[no-any-return]
 
 
-def build_network(
+def build_resnet(
     model: recipe.ModelConfig, *, seed: int, images: ImageShape = CIFAR10_SHAPE, device: torch.device | str = "cpu"
 ) -> ResNet:
     """Build the network for `images` with its initial weights, on `device`.

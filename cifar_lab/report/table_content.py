@@ -99,7 +99,7 @@ def published_table(comparison: Comparison) -> TextTable:
 
 def _result_rows(comparison: Comparison, digits: int = 2) -> list[list[str]]:
     """Return the cells of every row under `HEADINGS`, the control marked where others are compared with it."""
-    rows = [cells(row, comparison.metric, digits) for row in comparison.rows]
+    rows = [row_texts(row, comparison.metric, digits) for row in comparison.rows]
     if any(row.against is not None for row in comparison.rows):
         place = HEADINGS.index("verdict")
         for row, shown in zip(comparison.rows, rows, strict=True):
@@ -107,7 +107,7 @@ def _result_rows(comparison: Comparison, digits: int = 2) -> list[list[str]]:
     return rows
 
 
-def cells(row: ComparisonRow, metric: str = "test/acc", digits: int = 2) -> list[str]:
+def row_texts(row: ComparisonRow, metric: str = "test/acc", digits: int = 2) -> list[str]:
     """The row's cells under `HEADINGS`; `metric` is what is compared."""
     return [
         row.variant + (" *" if row.mixed_execution else ""),

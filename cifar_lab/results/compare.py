@@ -12,7 +12,7 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.results.cell_results import CellResult, group, read_cell_results
 from cifar_lab.results.comparison import MIXED, Comparison
 from cifar_lab.results.comparison_rows import make_rows
-from cifar_lab.results.contrasts import design_of, make_effects, margin_before, margin_of, prior_of, stopped
+from cifar_lab.results.contrasts import design_of, make_effects, margin_before, margin_of, prior_of, stopping_summary
 from cifar_lab.results.declaration import redeclared
 from cifar_lab.results.final_metrics import headline_metric
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
@@ -66,7 +66,7 @@ def tabulate(setting: Selection, runs: Path, now: Ablation | None = None) -> Com
         design=design_of(same),
         prior=prior_of(same, metric) if has_prior else None,
         effects=make_effects(same, of, metric, margin),
-        stopping=stopped(same, of),
+        stopping=stopping_summary(same, of),
         others=tuple(f"--invocation {other.id} ({typed(other)})" for other in setting.others),
         redeclared=redeclared(setting, now),
         damage=tuple(_damage(latest, replicates, runs)),

@@ -273,7 +273,7 @@ def _begun(same: Sequence[Invocation]) -> StoppingRule | None:
     return next((each.stopping for each in reversed(same) if each.stopping is not None), None)
 
 
-def stopped(same: Sequence[Invocation], of: Mapping[str, list[CellResult]]) -> StoppingSummary | None:
+def stopping_summary(same: Sequence[Invocation], of: Mapping[str, list[CellResult]]) -> StoppingSummary | None:
     """Return the rule of a setting with the number of looks taken."""
     rule = _begun(same)
     if rule is None:

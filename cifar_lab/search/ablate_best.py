@@ -20,7 +20,7 @@ SEEDS = (1, 2, 3)
 """Seeds that the search did not use: it trained with seed 0."""
 
 
-def ablate_best(setting: StudySettings, params: Mapping[str, Any]) -> Ablation:
+def best_recipe_ablation(setting: StudySettings, params: Mapping[str, Any]) -> Ablation:
     """Return an ablation with a study's best recipe as control: each tuned dimension reverted alone, and all at once.
 
     A dimension is reverted in its own unit: a learning rate of twice Muon's usual one becomes Muon's usual one, and SGD

@@ -24,7 +24,7 @@ GRACE = 5
 """Ratio of the training length to the time of the median pruner's first check."""
 
 
-def require_names(sampler: str, pruner: str, *, seed: int = 0) -> None:
+def require_sampler(sampler: str, pruner: str, *, seed: int = 0) -> None:
     """Check that sampler, pruner and seed are valid, without importing Optuna.
 
     Raises:
@@ -48,7 +48,7 @@ def make_sampler(name: str, *, seed: int, startup: int = 10) -> BaseSampler:
     Raises:
         UsageError: the name is unknown, or the seed or the number of random trials is out of range.
     """
-    require_names(name, "none", seed=seed)
+    require_sampler(name, "none", seed=seed)
     if startup < 1:
         raise UsageError(f"a sampler starts with 1 random trial or more, got {startup}")
     from optuna import samplers
@@ -82,7 +82,7 @@ def make_pruner(name: str, *, epochs: int) -> BasePruner:
     Raises:
         UsageError: the name is unknown, or `epochs` is below 1.
     """
-    require_names("random", name)
+    require_sampler("random", name)
     if epochs < 1:
         raise UsageError(f"a training has 1 epoch or more, got {epochs}")
     from optuna import pruners

@@ -92,7 +92,7 @@ def _dimension(searched: Searched) -> DimensionSummary:
 def _trials(study: optuna.Study, setting: StudySettings, runs: Path) -> Iterator[TrialSummary]:
     """Yield the trials that were begun and not withdrawn; `runs` tells which of them are stopped."""
     every = outcomes.all_trials(study)
-    lost, stopped = outcomes.retried(every), outcomes.stopped(study, runs)
+    lost, stopped = outcomes.retried(every), outcomes.stopped_trials(study, runs)
     for trial in every:
         state = "stopped" if trial.number in stopped else _state(trial)
         if state is not None and trial.number not in lost:

@@ -159,7 +159,7 @@ def age(trial: FrozenTrial) -> float:
     return (datetime.now() - (trial.datetime_start or datetime.min)).total_seconds()
 
 
-def stopped(study: optuna.Study, runs: Path) -> set[int]:
+def stopped_trials(study: optuna.Study, runs: Path) -> set[int]:
     """Return the numbers of the running trials whose runner has ended and whose cell in `runs` nobody trains.
 
     The next runner goes on from them. A trial of another host may be stopped only `UNBEGUN` seconds after its start.

@@ -41,7 +41,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(
+def evaluate_network(
     net: nn.Module, part: ImageSubset, data: recipe.DataConfig, precision: Precision, tta: TTA = "none"
 ) -> Evaluation:
     """Evaluate a network on all images of a part, in batches, without gradients and with running statistics."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cifar_lab.errors import Interrupted
-from cifar_lab.train.evaluate import evaluate
+from cifar_lab.train.evaluate import evaluate_network
 from cifar_lab.train.registry import measure_metrics
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
@@ -146,8 +146,8 @@ def _train_epoch(run: Trainer, stepper: Stepper, observer: TrainingObserver, sav
 def _measure(run: Trainer) -> dict[str, float]:
     """Return the metrics of the epoch just trained; accuracies in [0, 1]."""
     recipe, name = run.recipe, run.split.watched_name
-    clean = evaluate(run.evaluated, run.split.clean_train, recipe.data, run.precision)  # always with one view
-    watched = evaluate(run.evaluated, run.split.watched, recipe.data, run.precision)
+    clean = evaluate_network(run.evaluated, run.split.clean_train, recipe.data, run.precision)  # always with one view
+    watched = evaluate_network(run.evaluated, run.split.watched, recipe.data, run.precision)
     norms = run.norms if run.scaler is None else run.norms[run.norms.isfinite()]
     values = {
         "train/loss": run.losses.mean().item(),

@@ -16,7 +16,7 @@ from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split
 from cifar_lab.execution.resolved_recipes import origins
 from cifar_lab.models.cost import BUDGET, network_cost
-from cifar_lab.models.resnet import build_network
+from cifar_lab.models.resnet import build_resnet
 from cifar_lab.train.loop import fit
 from cifar_lab.train.trainer import Trainer
 
@@ -147,8 +147,8 @@ def test_a_variant_trains_two_batches(ablation: Ablation, variant: str, few_imag
     teachers = []
     if recipe.train.distill.weight:
         recipe = recipe.override({"train.distill.teacher": "a" * 64})
-        teachers = [build_network(recipe.model, seed=1, images=few_images.shape)]
-    net = build_network(recipe.model, seed=0, images=few_images.shape)
+        teachers = [build_resnet(recipe.model, seed=1, images=few_images.shape)]
+    net = build_resnet(recipe.model, seed=0, images=few_images.shape)
     trainer = Trainer(recipe, 0, net, parts, "fp32", teachers)
     before = [parameter.clone() for parameter in trainer.parameters]
     observer = Nobody()

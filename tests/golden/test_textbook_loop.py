@@ -18,7 +18,7 @@ from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import augmentation
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import Split, split
-from cifar_lab.models.resnet import build_network
+from cifar_lab.models.resnet import build_resnet
 from cifar_lab.train.loop import fit
 from cifar_lab.train.trainer import Trainer
 
@@ -78,7 +78,7 @@ def _parts(recipe: Recipe) -> Split:
 
 
 def _lab(recipe: Recipe) -> dict[str, Tensor]:
-    exact = Exact(build_network(recipe.model, seed=SEED))
+    exact = Exact(build_resnet(recipe.model, seed=SEED))
     trainer = Trainer(recipe, SEED, exact, _parts(recipe), "fp32")
     fit(trainer, Nobody())
     return exact.net.state_dict()

@@ -13,7 +13,7 @@ import torch
 from cifar_lab.config.recipe import NUMERICS, Recipe
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split
-from cifar_lab.models.resnet import build_network
+from cifar_lab.models.resnet import build_resnet
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
 
@@ -48,7 +48,7 @@ def losses(diff: dict[str, object], device: str = "cpu") -> list[float]:
     recipe = Recipe().override({**small, **diff})
     torch.set_num_threads(1)
     parts = split(dataset, recipe.data, recipe.train.protocol, torch.device(device))
-    trainer = Trainer(recipe, 0, build_network(recipe.model, seed=0, device=torch.device(device)), parts, "fp32")
+    trainer = Trainer(recipe, 0, build_resnet(recipe.model, seed=0, device=torch.device(device)), parts, "fp32")
     stepper = Stepper(trainer)
     stepper.begin_epoch()
     for _ in range(5):

@@ -26,7 +26,7 @@ from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split
 from cifar_lab.errors import Interrupted
 from cifar_lab.execution.settings import compiled, prepare_process
-from cifar_lab.models.resnet import build_network
+from cifar_lab.models.resnet import build_resnet
 from cifar_lab.train import checkpoint
 from cifar_lab.train.loop import TrainingOutcome, fit
 from cifar_lab.train.step import Stepper
@@ -92,7 +92,7 @@ def trainer(recipe: Recipe, precision: str = "bf16", device: torch.device = DEVI
         test_images=rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8), test_labels=np.arange(20) % 10,
     )  # fmt: skip
     parts = split(data, recipe.data, recipe.train.protocol, device)
-    net, *teachers = (build_network(recipe.model, seed=i, device=device) for i in range(1 + len(recipe.teachers)))
+    net, *teachers = (build_resnet(recipe.model, seed=i, device=device) for i in range(1 + len(recipe.teachers)))
     made = Trainer(recipe, 0, net, parts, precision, teachers)  # type: ignore[arg-type]
     made.graph = graph
     return made
@@ -297,7 +297,7 @@ def test_logits_and_gradients_are_as_near_to_fp64_as_those_of_the_cpu(precision:
     """
     torch.manual_seed(0)
     torch.set_num_threads(1)  # with 16, torch 2.11 crashed in a backward pass
-    net, images = build_network(EFFICIENT_RESNET.model, seed=0), torch.randn(16, 3, 32, 32)
+    net, images = build_resnet(EFFICIENT_RESNET.model, seed=0), torch.randn(16, 3, 32, 32)
 
     def step(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         mine = copy.deepcopy(net).to(device, dtype, memory_format=torch.channels_last)

@@ -309,7 +309,7 @@ def test_beforehand_it_says_that_the_rule_is_fixed_and_asks_where_somebody_can_a
     finish_all(cells(capsys), {"slow": -0.3, "drop": 0.3})
     asked = [word for word in line("--until-decided", "--max-seeds", "12") if word != "-y"]
     monkeypatch.setattr("cifar_lab.cli.until_decided.is_terminal", lambda _: True)
-    monkeypatch.setattr("cifar_lab.cli.confirm.is_terminal", lambda _: True)
+    monkeypatch.setattr("cifar_lab.cli.prompt.is_terminal", lambda _: True)
     monkeypatch.setattr("typer.confirm", lambda *_, **__: False)
     assert run(asked) == 1
     said = capsys.readouterr().err

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from cifar_lab.cli import console, watch
-from cifar_lab.cli.confirm import confirm
 from cifar_lab.cli.display import Display
+from cifar_lab.cli.prompt import confirm
 from cifar_lab.data import progress
 from cifar_lab.errors import UsageError
 from cifar_lab.terminal import KERNEL

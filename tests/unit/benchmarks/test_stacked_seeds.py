@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.models.resnet import ResNet, build_network
+from cifar_lab.models.resnet import ResNet, build_resnet
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
 
@@ -43,7 +43,7 @@ class In64(nn.Module):
 
 def nets(recipe: Recipe, seeds: Sequence[int], dtype: torch.dtype) -> list[ResNet]:
     torch.set_num_threads(1)
-    return [build_network(recipe.model, seed=seed).to(dtype) for seed in seeds]
+    return [build_resnet(recipe.model, seed=seed).to(dtype) for seed in seeds]
 
 
 def take(stepper: Stepper, dtype: torch.dtype, steps: int = STEPS) -> None:

@@ -191,7 +191,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(server: Server, tmp_path: Path
 
 
 def test_a_password_in_an_address_is_not_shown() -> None:
-    assert http_client.plain("https://joe:secret@host:1/a.gz?key=secret") == "https://host:1/a.gz"
+    assert http_client.without_secrets("https://joe:secret@host:1/a.gz?key=secret") == "https://host:1/a.gz"
 
 
 def test_progress_tells_amount_rate_and_remaining_time() -> None:

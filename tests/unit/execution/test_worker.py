@@ -23,7 +23,7 @@ from cifar_lab.execution.runner import goes_on_elsewhere
 from cifar_lab.execution.system_metrics import peaks
 from cifar_lab.execution.worker import CellJob, train_cell
 from cifar_lab.execution.worker_process import TAKEN, exit_code
-from cifar_lab.models.resnet import build_network
+from cifar_lab.models.resnet import build_resnet
 from cifar_lab.store import checksum
 from cifar_lab.store.journal import read_events, read_points
 from cifar_lab.store.journal_events import AttemptEvent, TeachersEvent
@@ -103,7 +103,7 @@ def test_a_stem_that_whitens_is_fitted_before_the_first_step_and_saved(job: Cell
     recipe = TINY.override({"model.stem": "whitening"})
     train_cell(replace(job, recipe=recipe))
     filters = load_file(job.record.weights)["whitening.filters"]
-    unfitted = build_network(recipe.model, seed=0).state_dict()["whitening.filters"]
+    unfitted = build_resnet(recipe.model, seed=0).state_dict()["whitening.filters"]
     assert filters.isfinite().all()
     assert not torch.equal(filters, unfitted)
 
@@ -192,7 +192,7 @@ def test_images_that_changed_since_the_plan_are_refused(job: CellJob) -> None:
 def test_a_network_that_breaks_in_its_last_update_has_diverged(job: CellJob, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = torch.zeros(20, dtype=torch.long)
     broken = Evaluation(float("nan"), 0.1, nothing, nothing, torch.zeros(20, 10))
-    monkeypatch.setattr(worker, "evaluate", lambda *_: broken)
+    monkeypatch.setattr(worker, "evaluate_network", lambda *_: broken)
     train_cell(job)
     assert job.record.state() == "diverged"
     result = job.record.result()

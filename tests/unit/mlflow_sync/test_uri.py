@@ -19,7 +19,7 @@ import pytest
 
 from cifar_lab.mlflow_sync import server
 from cifar_lab.mlflow_sync.client import MLflowStore
-from cifar_lab.mlflow_sync.invocation_sync import error_line
+from cifar_lab.mlflow_sync.invocation_sync import upload_error_line
 from cifar_lab.mlflow_sync.server_errors import StoreUnavailable
 from cifar_lab.mlflow_sync.uri import without_credentials
 from cifar_lab.redaction import redacted
@@ -123,7 +123,7 @@ def test_not_even_a_traceback_shows_it() -> None:
 
 
 def test_a_shipment_that_breaks_does_not_tell() -> None:
-    said = error_line(ValueError("no such thing at http://me:secret@host/x\nmore"))
+    said = upload_error_line(ValueError("no such thing at http://me:secret@host/x\nmore"))
     assert said == "ValueError: no such thing at http://me:***@host/x"
 
 

@@ -17,7 +17,7 @@ from cifar_lab.config.images import ImageShape
 from cifar_lab.config.recipe import ModelConfig, Recipe, SEConfig
 from cifar_lab.errors import BudgetError
 from cifar_lab.models.cost import BUDGET, network_cost, require_within, rounded_up
-from cifar_lab.models.resnet import ResNet, build_network
+from cifar_lab.models.resnet import ResNet, build_resnet
 
 GOLDEN = {
     "blocks [2,2,2,2]": (RESNET18, {"model.blocks": [2, 2, 2, 2]}, 11_173_962),
@@ -42,7 +42,7 @@ def test_parameter_counts_are_the_writeups(baseline: Recipe, diff: dict[str, obj
 def test_the_count_is_that_of_the_network_that_is_built() -> None:
     for diff in ({}, {"model.batch_norm": False}, {"model.se.placement": "block", "model.width": 16}):
         model = EFFICIENT_RESNET.override(diff).model
-        assert network_cost(model).parameters == sum(p.numel() for p in build_network(model, seed=0).parameters())
+        assert network_cost(model).parameters == sum(p.numel() for p in build_resnet(model, seed=0).parameters())
 
 
 def test_forward_cost_of_the_final_network() -> None:

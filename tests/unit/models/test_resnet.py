@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cifar_lab.config.baselines import EFFICIENT_RESNET, RESNET18
-from cifar_lab.models.resnet import build_network
+from cifar_lab.models.resnet import build_resnet
 from cifar_lab.models.se import SEBlock
 
 SMALL = EFFICIENT_RESNET.override({"model.width": 8})
@@ -34,19 +34,19 @@ SMALL = EFFICIENT_RESNET.override({"model.width": 8})
     ids=str,
 )
 def test_ten_logits_an_image(diff: dict[str, object]) -> None:
-    net = build_network(SMALL.override(diff).model, seed=0)
+    net = build_resnet(SMALL.override(diff).model, seed=0)
     assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
 def test_the_same_seed_builds_the_same_weights_and_another_seed_others() -> None:
-    first, again, other = (build_network(SMALL.model, seed=seed).state_dict() for seed in (0, 0, 1))
+    first, again, other = (build_resnet(SMALL.model, seed=seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
 
 
 def test_variants_share_every_parameter_of_equal_name_and_shape() -> None:
-    plain = build_network(SMALL.override({"model.se.placement": "none"}).model, seed=3).state_dict()
-    gated = build_network(SMALL.model, seed=3).state_dict()
+    plain = build_resnet(SMALL.override({"model.se.placement": "none"}).model, seed=3).state_dict()
+    gated = build_resnet(SMALL.model, seed=3).state_dict()
     assert set(plain) < set(gated)
     assert all(torch.equal(plain[name], gated[name]) for name in plain)
 
@@ -55,10 +55,10 @@ def test_weights_have_pytorchs_default_distribution() -> None:
     torch.manual_seed(0)
     for ours, theirs in (
         (
-            build_network(RESNET18.model, seed=0).get_submodule("layer3.0.conv2"),
+            build_resnet(RESNET18.model, seed=0).get_submodule("layer3.0.conv2"),
             torch.nn.Conv2d(256, 256, 3, bias=False),
         ),
-        (build_network(RESNET18.model, seed=0).classifier, torch.nn.Linear(512, 10)),
+        (build_resnet(RESNET18.model, seed=0).classifier, torch.nn.Linear(512, 10)),
     ):
         a, b = ours.get_parameter("weight"), theirs.get_parameter("weight")
         assert a.std().item() == pytest.approx(b.std().item(), rel=0.03)
@@ -66,7 +66,7 @@ def test_weights_have_pytorchs_default_distribution() -> None:
 
 
 def test_a_stem_that_pools_passes_on_the_greatest_of_each_four_and_has_no_weights_of_its_own() -> None:
-    plain, pools = (build_network(SMALL.override({"model.stem_pool": pool}).model, seed=1) for pool in (False, True))
+    plain, pools = (build_resnet(SMALL.override({"model.stem_pool": pool}).model, seed=1) for pool in (False, True))
     assert {name: w.shape for name, w in plain.state_dict().items()} == {
         name: w.shape for name, w in pools.state_dict().items()
     }
@@ -81,7 +81,7 @@ def test_a_stem_that_pools_passes_on_the_greatest_of_each_four_and_has_no_weight
 
 def test_se_sits_after_the_stem_or_in_every_block() -> None:
     def places(placement: str) -> int:
-        net = build_network(SMALL.override({"model.se.placement": placement}).model, seed=0)
+        net = build_resnet(SMALL.override({"model.se.placement": placement}).model, seed=0)
         return sum(isinstance(module, SEBlock) for module in net.modules())
 
     assert [places(p) for p in ("none", "stem", "block")] == [0, 1, 11]

@@ -8,14 +8,14 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.models.resnet import BasicBlock, build_network, skip_at_random
+from cifar_lab.models.resnet import BasicBlock, build_resnet, skip_at_random
 
 IMAGES = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 def network(rate: float, **diff: object) -> nn.Module:
     small = {"model.blocks": [2, 1, 1], "model.width": 8, "model.stochastic_depth": rate}
-    return build_network(Recipe().override({**small, **diff}).model, seed=0)
+    return build_resnet(Recipe().override({**small, **diff}).model, seed=0)
 
 
 def blocks(net: nn.Module) -> list[BasicBlock]:

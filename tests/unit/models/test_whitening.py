@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cifar_lab.config.recipe import DataConfig, ModelConfig, Recipe
 from cifar_lab.data.splits import ImageSubset
-from cifar_lab.models.resnet import build_network
+from cifar_lab.models.resnet import build_resnet
 from cifar_lab.models.whitening import FILTERS, PATCH, Whitening, patch_covariance, whitening
 from cifar_lab.train.whiten import whiten
 
@@ -48,7 +48,7 @@ def test_both_signs_of_each_filter_are_there_and_the_relu_keeps_one() -> None:
 def test_a_network_is_fitted_to_its_training_images_alike_for_every_seed() -> None:
     pixels = torch.randint(0, 256, (40, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     part = ImageSubset(pixels, torch.arange(40) % 10, torch.arange(40))
-    first, second = (build_network(SMALL, seed=seed) for seed in (0, 1))
+    first, second = (build_resnet(SMALL, seed=seed) for seed in (0, 1))
     fresh = first.whitening.filters.clone()
     for net in (first, second):
         whiten(net, part, DataConfig())
@@ -57,13 +57,13 @@ def test_a_network_is_fitted_to_its_training_images_alike_for_every_seed() -> No
 
 
 def test_the_filters_are_saved_with_the_weights_and_not_trained() -> None:
-    net = build_network(SMALL, seed=0)
+    net = build_resnet(SMALL, seed=0)
     assert "whitening.filters" in net.state_dict()
     assert "whitening.filters" not in dict(net.named_parameters())
 
 
 def test_a_network_with_a_plain_stem_is_left_alone() -> None:
-    net = build_network(Recipe().override({"model.width": 8, "model.blocks": (1,)}).model, seed=0)
+    net = build_resnet(Recipe().override({"model.width": 8, "model.blocks": (1,)}).model, seed=0)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     pixels = torch.zeros(4, 32, 32, 3, dtype=torch.uint8)
     whiten(net, ImageSubset(pixels, torch.zeros(4, dtype=torch.int64), torch.arange(4)), DataConfig())

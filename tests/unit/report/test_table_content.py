@@ -14,7 +14,6 @@ from cifar_lab.report.table_content import (
     HEADINGS,
     NUMBERS,
     TextTable,
-    cells,
     comparison_tables,
     cost_cells,
     cost_table,
@@ -25,6 +24,7 @@ from cifar_lab.report.table_content import (
     fit_table,
     note,
     result_table,
+    row_texts,
     span,
 )  # fmt: skip
 from cifar_lab.results.comparison import ComparisonRow, Effect
@@ -33,7 +33,7 @@ from cifar_lab.results.stats.paired import NO_VARIANCE, ONE_PAIR
 
 def shown(of: ComparisonRow) -> dict[str, str]:
     """A row's cells by heading."""
-    return dict(zip(HEADINGS, cells(of), strict=True))
+    return dict(zip(HEADINGS, row_texts(of), strict=True))
 
 
 def shown_evidence(of: ComparisonRow) -> dict[str, str]:
@@ -101,7 +101,7 @@ def test_a_verdict_is_shown_once_there_is_one() -> None:
 
 def test_every_row_has_a_cell_for_every_heading() -> None:
     rows = (row(**FITTED), CONTROL, NOTHING)
-    assert {len(cells(each)) for each in rows} == {len(HEADINGS)}
+    assert {len(row_texts(each)) for each in rows} == {len(HEADINGS)}
     assert {len(evidence_cells(each)) for each in rows} == {len(EVIDENCE)}
     assert {len(cost_cells(each, scaled=scaled)) for each in rows for scaled in (True, False)} == {len(COST)}
     assert {len(fit_cells(each, x)) for each in rows for x in ("0.7", None)} == {len(FIT)}
@@ -116,7 +116,7 @@ def test_columns_and_tables_that_say_nothing_are_left_out() -> None:
 def test_what_one_view_reaches_stands_beside_what_several_do_and_only_then() -> None:
     found = cost_table(comparison(CONTROL, row(one_view=0.9)))
     assert found.headings[:3] == ("variant", "accuracy %", "one view %")
-    assert [cells[2] for cells in found.rows] == ["", "90.00"]
+    assert [row_texts[2] for row_texts in found.rows] == ["", "90.00"]
     assert found.caption.endswith("one view: without test-time augmentation")
     plain = cost_table(comparison())
     assert "one view %" not in plain.headings
@@ -176,7 +176,7 @@ def test_a_sampled_p_value_is_marked_and_a_tiny_one_is_no_zero() -> None:
 
 def test_only_rows_with_an_interval_have_evidence() -> None:
     found = evidence_table(comparison(CONTROL, row(), row("r8", interval=None, reason=ONE_PAIR)))
-    assert [cells[0] for cells in found.rows] == ["r4"]
+    assert [row_texts[0] for row_texts in found.rows] == ["r4"]
     assert evidence_table(comparison(CONTROL, NOTHING)).rows == ()
 
 
@@ -237,7 +237,7 @@ def test_the_speed_of_a_stage_that_begins_warm_is_compared_with_nothing() -> Non
     cold = row("s3", against="s2", **FITTED)
     again = row("s4", against="s3", **FITTED)
     table = fit_of(FITTED_CONTROL, warm, cold, again)
-    found = {cells[0]: dict(zip(FIT, cells, strict=True)) for cells in table.rows}
+    found = {row_texts[0]: dict(zip(FIT, row_texts, strict=True)) for row_texts in table.rows}
     compared = ("epochs to", "Δ epochs", "Δ AUC")
     assert [found["s2"][name] for name in compared] == ["", "", ""]
     assert [found["s3"][name] for name in compared] == ["9.0 (2 of 5)", "", ""]

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 from made.comparisons import CONTROL, NOTHING, comparison, reached, row
 
-from cifar_lab.report.table_content import HEADINGS, cells, comparison_tables, published_table
+from cifar_lab.report.table_content import HEADINGS, comparison_tables, published_table, row_texts
 from cifar_lab.report.table_formats import _with_signs, as_csv, as_latex, as_markdown, latex
 from cifar_lab.results.comparison import Comparison, Effect
 
@@ -33,7 +33,7 @@ def markdown_rows(made: str, which: int = 0) -> list[list[str]]:
 def test_the_markdown_table_holds_the_cells_of_every_row() -> None:
     rows = (CONTROL, row(), NOTHING)
     headings, rule, *body = markdown_rows(as_markdown(comparison(*rows)))
-    shown = [cells(each) for each in rows]
+    shown = [row_texts(each) for each in rows]
     shown[0][HEADINGS.index("verdict")] = "control"
     kept = [place for place in range(8) if any(each[place] for each in shown)]
     assert len(headings) == len(rule) == len(kept)
@@ -87,7 +87,7 @@ def test_markdown_has_every_table_with_what_its_words_mean() -> None:
     made = as_markdown(of)
     for which, sheet in enumerate(comparison_tables(of)):
         first, _, *body = markdown_rows(made, which)
-        assert (tuple(first), [tuple(cells) for cells in body]) == (sheet.headings, list(sheet.rows))
+        assert (tuple(first), [tuple(row_texts) for row_texts in body]) == (sheet.headings, list(sheet.rows))
         assert sheet.caption in made
 
 

@@ -11,7 +11,7 @@ from cifar_lab.ablation import registry
 from cifar_lab.config.baselines import RESNET18
 from cifar_lab.config.scale import SCALES
 from cifar_lab.errors import UsageError
-from cifar_lab.search.ablate_best import ablate_best
+from cifar_lab.search.ablate_best import best_recipe_ablation
 from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.dimension import Bundle, Choice, Integer, Real
 from cifar_lab.search.space import Space
@@ -50,7 +50,7 @@ def params(**changed: Any) -> dict[str, Any]:
 
 
 def test_each_tuned_factor_is_reverted_by_itself_and_all_at_once() -> None:
-    made = ablate_best(setting(budget=SearchBudget(max_params=20_000_000)), params(**BEST))
+    made = best_recipe_ablation(setting(budget=SearchBudget(max_params=20_000_000)), params(**BEST))
     assert made.control == "best"
     assert made.recipe("best") == SPACE.baseline.override(SPACE.diff_of(params(**BEST)))
     diffs = {variant.name: variant.diff for variant in made.variants}
@@ -75,7 +75,7 @@ TUNED = Space(
 
 def test_a_dimension_is_put_back_in_its_own_unit_and_what_it_switches_on_is_the_baselines() -> None:
     best = {"model.se.placement": "none", "optim.name": "muon", "lr / customary": 0.5}
-    made = ablate_best(setting(space=TUNED), best)
+    made = best_recipe_ablation(setting(space=TUNED), best)
     recipes = {variant.name: made.recipe(variant.name) for variant in made.variants}
     assert (recipes["best"].optim.name, recipes["best"].optim.lr) == ("muon", pytest.approx(0.01))
     assert (recipes["lr-customary"].optim.name, recipes["lr-customary"].optim.lr) == ("muon", pytest.approx(0.02))
@@ -87,28 +87,28 @@ def test_a_dimension_is_put_back_in_its_own_unit_and_what_it_switches_on_is_the_
 
 def test_a_baseline_outside_of_the_space_is_put_back_path_by_path() -> None:
     outside = Space(question="Which?", baseline=RESNET18.override({"model.width": 30}), dimensions=SPACE.dimensions[:2])
-    made = ablate_best(setting(space=outside), {"model.width": 32, "optim.name": "adam"})
+    made = best_recipe_ablation(setting(space=outside), {"model.width": 32, "optim.name": "adam"})
     diffs = {variant.name: variant.diff for variant in made.variants}
     assert diffs["model.width"] == {"model.width": 30}
     assert diffs["optim.name"] == {"optim.name": "sgd_nesterov"}
 
 
 def test_what_was_not_tuned_away_from_the_baseline_has_no_variant() -> None:
-    made = ablate_best(setting(), params(**{"optim.name": "adam"}))
+    made = best_recipe_ablation(setting(), params(**{"optim.name": "adam"}))
     assert [variant.name for variant in made.variants] == ["best", "optim.name"], "all of one is that one"
 
 
 def test_a_best_that_is_the_baseline_leaves_nothing_to_revert() -> None:
     with pytest.raises(UsageError, match="nothing to revert"):
-        ablate_best(setting(), params())
+        best_recipe_ablation(setting(), params())
 
 
 def test_seeds_are_not_that_of_the_search() -> None:
-    assert setting().seed not in ablate_best(setting(), params(**BEST)).seeds
+    assert setting().seed not in best_recipe_ablation(setting(), params(**BEST)).seeds
 
 
 def test_the_file_is_an_ablation_of_the_registry(tmp_path: Path) -> None:
-    made = ablate_best(setting(), params(**BEST))
+    made = best_recipe_ablation(setting(), params(**BEST))
     (tmp_path / f"{made.name}.py").write_text(as_file(made, by="the tests"))
     read = registry.discover(tmp_path).find("ablate_wide")
     assert read.baseline == made.baseline

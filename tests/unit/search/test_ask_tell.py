@@ -368,7 +368,7 @@ def test_a_running_trial_is_stopped_once_its_runner_has_ended_and_nobody_has_its
 
     def stopped(owner: dict[str, Any]) -> int:
         optuna.trial.Trial(search.study, number).set_user_attr(trials.OWNER, owner)
-        return len(trials.stopped(search.study, search.folder))
+        return len(trials.stopped_trials(search.study, search.folder))
 
     alive = {"host": socket.gethostname(), "pid": os.getppid(), "run": "another"}
     alive["began"] = psutil.Process(os.getppid()).create_time()
@@ -376,7 +376,7 @@ def test_a_running_trial_is_stopped_once_its_runner_has_ended_and_nobody_has_its
     assert stopped({**alive, "host": "another"}) == 0, "it may not have begun its cell yet"
     assert stopped(_ended_process()) == 1
     with job.record.owned(patience=1.0):
-        assert trials.stopped(search.study, search.folder) == set(), "its process lives on"
+        assert trials.stopped_trials(search.study, search.folder) == set(), "its process lives on"
 
 
 def test_two_runners_do_not_go_beyond_what_is_wanted(tmp_path: Path) -> None:

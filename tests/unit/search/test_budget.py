@@ -13,7 +13,7 @@ from made.spaces import SMALL, WIDTH, random_space, space
 from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.config.recipe import ModelConfig
 from cifar_lab.errors import BudgetError
-from cifar_lab.models.resnet import build_network
+from cifar_lab.models.resnet import build_resnet
 from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.dimension import Choice, RandomTrial, Real
 from cifar_lab.search.samplers import make_sampler
@@ -96,7 +96,7 @@ def test_networks_that_differ_in_what_costs_nothing_are_counted_once(monkeypatch
 def test_of_random_spaces_what_is_within_a_random_budget_is_so_when_it_is_built(seed: int) -> None:
     searched, chance = random_space(seed), random.Random(seed)
     recipes = [searched.baseline.override(searched.suggest(RandomTrial(chance))) for _ in range(12)]
-    built = [sum(p.numel() for p in build_network(recipe.model, seed=0).parameters()) for recipe in recipes]
+    built = [sum(p.numel() for p in build_resnet(recipe.model, seed=0).parameters()) for recipe in recipes]
     assert built == [by_hand(recipe.model) for recipe in recipes]
     for limit in (chance.randint(1, max(built)), chance.choice(built), chance.choice(built) - 1):
         budget = SearchBudget(max_params=max(1, limit))

@@ -14,7 +14,7 @@ from unit.train.test_step import trainer
 from cifar_lab.config.distillation_config import DistillationConfig
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import augmentation
-from cifar_lab.models.resnet import build_network
+from cifar_lab.models.resnet import build_resnet
 from cifar_lab.train.distillation import Distillation
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
@@ -42,7 +42,7 @@ class Exact(nn.Module):
 
 def teacher(recipe: Recipe, seed: int) -> nn.Module:
     """A network of twice the width, sharper than a fresh one, whose running statistics are not those of a batch."""
-    net = build_network(recipe.model.model_copy(update={"width": 16}), seed=seed)
+    net = build_resnet(recipe.model.model_copy(update={"width": 16}), seed=seed)
     with torch.no_grad():
         net.train()(torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(seed)))
         net.classifier.weight.mul_(20)  # type: ignore[union-attr,operator]

@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from cifar_lab.config.recipe import DataConfig
 from cifar_lab.data.splits import ImageSubset
-from cifar_lab.train.evaluate import evaluate, views
+from cifar_lab.train.evaluate import evaluate_network, views
 
 
 def images(n: int = 4) -> Tensor:
@@ -62,8 +62,8 @@ def test_flip_shift_moves_by_a_pixel_to_both_sides_with_the_edge_reflected() -> 
 def test_accuracy_is_that_of_the_mean_of_the_logits() -> None:
     pixels = torch.randint(0, 256, (30, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     part, net = ImageSubset(pixels, torch.arange(30) % 10, torch.arange(30)), Reading()
-    plain = evaluate(net, part, DataConfig(normalise=False), "fp32")
-    judged = evaluate(net, part, DataConfig(normalise=False), "fp32", "flip")
+    plain = evaluate_network(net, part, DataConfig(normalise=False), "fp32")
+    judged = evaluate_network(net, part, DataConfig(normalise=False), "fp32", "flip")
     seen = pixels.permute(0, 3, 1, 2) / 255
     with torch.no_grad():
         logits = (net(seen) + net(seen.flip(3))) / 2

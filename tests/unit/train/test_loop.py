@@ -15,9 +15,9 @@ from cifar_lab.data import augmentation
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split
 from cifar_lab.errors import Interrupted
-from cifar_lab.models.resnet import build_network
+from cifar_lab.models.resnet import build_resnet
 from cifar_lab.train import loop
-from cifar_lab.train.evaluate import Evaluation, confusion, evaluate
+from cifar_lab.train.evaluate import Evaluation, confusion, evaluate_network
 from cifar_lab.train.loop import TrainingOutcome, fit
 from cifar_lab.train.trainer import Trainer
 
@@ -79,7 +79,7 @@ class Recorder:
 def _trainer(recipe: Recipe = TINY, seed: int = 0) -> Trainer:
     torch.set_num_threads(1)
     parts = split(_dataset(), recipe.data, recipe.train.protocol, torch.device("cpu"))
-    return Trainer(recipe, seed, build_network(recipe.model, seed=seed), parts, "fp32")
+    return Trainer(recipe, seed, build_resnet(recipe.model, seed=seed), parts, "fp32")
 
 
 def _run(recipe: Recipe = TINY, seed: int = 0) -> tuple[Trainer, Recorder, TrainingOutcome]:
@@ -183,7 +183,7 @@ def test_an_evaluation_is_what_numpy_makes_of_the_logits(
     undisturbed: tuple[Trainer, Recorder, TrainingOutcome],
 ) -> None:
     trainer = undisturbed[0]
-    judged = evaluate(trainer.evaluated, trainer.split.test, trainer.recipe.data, "fp32")
+    judged = evaluate_network(trainer.evaluated, trainer.split.test, trainer.recipe.data, "fp32")
     dataset = _dataset()
     pixels = (dataset.test_images / 255 - np.array(augmentation.MEAN)) / np.array(augmentation.STD)  # (N, 32, 32, 3)
     with torch.no_grad():
@@ -213,7 +213,7 @@ def test_evaluating_changes_nothing(undisturbed: tuple[Trainer, Recorder, Traini
     trainer = _trainer()
     before = {name: value.clone() for name, value in trainer.net.state_dict().items()}
     trainer.net.train()
-    evaluate(trainer.net, trainer.split.test, trainer.recipe.data, "fp32")
+    evaluate_network(trainer.net, trainer.split.test, trainer.recipe.data, "fp32")
     assert trainer.net.training
     assert all(torch.equal(before[name], value) for name, value in trainer.net.state_dict().items())
 

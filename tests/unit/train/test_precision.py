@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.data.splits import ImageSubset
-from cifar_lab.models.resnet import build_network
+from cifar_lab.models.resnet import build_resnet
 from cifar_lab.train import precision
-from cifar_lab.train.evaluate import evaluate
+from cifar_lab.train.evaluate import evaluate_network
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 1)
 CARDS = {
@@ -115,10 +115,10 @@ def test_a_scaled_loss_keeps_gradients_that_fp16_has_no_room_for() -> None:
 @pytest.mark.parametrize("tta", ["none", "flip_shift"])
 def test_evaluating_in_fp16_agrees_with_fp32(tta: str) -> None:
     recipe = Recipe().override({"model.blocks": [1], "model.width": 8})
-    net = build_network(recipe.model, seed=0)
+    net = build_resnet(recipe.model, seed=0)
     images = torch.randint(0, 256, (20, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     part = ImageSubset(images, torch.arange(20) % 10, torch.arange(20))
-    half, full = (evaluate(net, part, recipe.data, name, tta) for name in ("fp16", "fp32"))  # type: ignore[arg-type]
+    half, full = (evaluate_network(net, part, recipe.data, name, tta) for name in ("fp16", "fp32"))  # type: ignore[arg-type]
     assert half.loss == pytest.approx(full.loss, rel=1e-2)
     assert half.confidence.dtype == torch.float32
     torch.testing.assert_close(half.confidence, full.confidence, atol=1e-2, rtol=1e-2)
@@ -177,7 +177,7 @@ def test_products_without_units_are_as_near_to_fp64_as_by_the_kernels_of_torch(n
 
 
 def test_a_network_without_units_is_as_near_to_fp64_as_by_the_kernels_of_torch() -> None:
-    net = build_network(Recipe().override({"model.width": 8}).model, seed=0, device=CPU).eval()
+    net = build_resnet(Recipe().override({"model.width": 8}).model, seed=0, device=CPU).eval()
     images = torch.randn(8, 3, 32, 32)
     exact = deepcopy(net).double()(images.double())
     with precision.rounding(torch.bfloat16):

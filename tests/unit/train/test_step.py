@@ -17,7 +17,7 @@ from cifar_lab.config.baselines import EFFICIENT_RESNET, FAST
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split
-from cifar_lab.models.resnet import build_network
+from cifar_lab.models.resnet import build_resnet
 from cifar_lab.train import step
 from cifar_lab.train.step import EAGER_FIRST, Stepper
 from cifar_lab.train.trainer import Trainer
@@ -61,8 +61,8 @@ def trainer(recipe: Recipe) -> Trainer:
         test_images=rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8), test_labels=np.arange(20) % 10,
     )  # fmt: skip
     parts = split(data, recipe.data, recipe.train.protocol, torch.device("cpu"))
-    teachers = [build_network(recipe.model, seed=1 + i) for i in range(len(recipe.teachers))]
-    return Trainer(recipe, 0, build_network(recipe.model, seed=0), parts, "fp32", teachers)
+    teachers = [build_resnet(recipe.model, seed=1 + i) for i in range(len(recipe.teachers))]
+    return Trainer(recipe, 0, build_resnet(recipe.model, seed=0), parts, "fp32", teachers)
 
 
 def stepper(run: Trainer, monkeypatch: pytest.MonkeyPatch, wrong: Callable[[Trainer], None] | None = None) -> Stepper:

@@ -15,8 +15,8 @@ from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import augmentation
 from cifar_lab.data.splits import split
 from cifar_lab.errors import RecipeError
-from cifar_lab.models.resnet import build_network
-from cifar_lab.train.evaluate import evaluate
+from cifar_lab.models.resnet import build_resnet
+from cifar_lab.train.evaluate import evaluate_network
 from cifar_lab.train.loop import fit
 from cifar_lab.train.lr_schedule import averaged_after, lr_at, rate_at
 from cifar_lab.train.trainer import Trainer
@@ -33,7 +33,7 @@ STEPS = 5  # 80 training images
 def trainer(recipe: Recipe = ON) -> Trainer:
     torch.set_num_threads(1)
     parts = split(_dataset(), recipe.data, recipe.train.protocol, torch.device("cpu"))
-    return Trainer(recipe, 0, build_network(recipe.model, seed=0), parts, "fp32")
+    return Trainer(recipe, 0, build_resnet(recipe.model, seed=0), parts, "fp32")
 
 
 class Follower(Recorder):
@@ -91,10 +91,10 @@ def test_the_curve_is_that_of_the_network_until_the_last_epoch_and_ends_with_the
     fit(run, recorder)
     fit(other, plain)
     assert recorder.values[1] == plain.values[1], "until weights are averaged the training is the same"
-    judged = evaluate(run.evaluated, run.split.watched, run.recipe.data, "fp32")
+    judged = evaluate_network(run.evaluated, run.split.watched, run.recipe.data, "fp32")
     assert run.evaluated is not run.net
     assert recorder.values[4]["val/loss"] == judged.loss
-    assert evaluate(run.net, run.split.watched, run.recipe.data, "fp32").loss != judged.loss
+    assert evaluate_network(run.net, run.split.watched, run.recipe.data, "fp32").loss != judged.loss
 
 
 @pytest.mark.parametrize("stop", [(1, 3), (2, 5), (3, 2), (4, 4)], ids=str)

@@ -12,8 +12,8 @@ from cifar_lab.text import duration, many
 
 
 @dataclass
-class RunningCell:
-    """One cell that is being trained now."""
+class CellPace:
+    """How far a cell that is being trained is, and how fast it goes."""
 
     reader: JournalReader
     epochs: int
@@ -24,7 +24,7 @@ class RunningCell:
     last: JournalPoint | None = None
 
     @classmethod
-    def of(cls, job: CellJob) -> RunningCell:
+    def of(cls, job: CellJob) -> CellPace:
         """Return the cell of a job that has just started, past the events of earlier attempts."""
         cell = cls(JournalReader(job.record.folder), job.recipe.train.epochs)
         cell.reader.events()
