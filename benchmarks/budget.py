@@ -32,7 +32,7 @@ from optuna.trial import TrialState
 from cifar_lab.config import recipe
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.models.resnet import ResNet
-from cifar_lab.search import trials
+from cifar_lab.search import stored_trials
 from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.dimension import RandomTrial
 from cifar_lab.search.samplers import make_sampler
@@ -129,8 +129,8 @@ def search(space: Space, budget: SearchBudget, sampler: str, way: str, seed: int
         tried = space.baseline.override(space.suggest(trial))
         over = excess(tried, budget)
         done.infeasible.append(over > 0)
-        trial.set_user_attr(trials.DIFF, {})
-        trial.set_user_attr(trials.COUNTS, {})
+        trial.set_user_attr(stored_trials.DIFF, {})
+        trial.set_user_attr(stored_trials.COUNTS, {})
         if way.startswith("constraint"):
             trial.set_constraint("parameters", over)
         if over > 0:

@@ -18,7 +18,7 @@ GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
     "Ablations": {
         "list": ("describe", "list_", "List the ablations that can be run."),
         "describe": ("describe", "describe", "Show an ablation, or the fields of a recipe."),
-        "plan": ("describe", "plan", "Show the cells of an ablation and estimate the time."),
+        "plan": ("plan", "plan", "Show the cells of an ablation and estimate the time."),
         "run-ablation": ("run_ablation", "run_ablation", "Train the missing cells of an ablation and compare."),
         "ablate": ("ablate", "ablate", "Ablate one setting, without a file."),
         "train": ("run_ablation", "train", "Train one recipe."),

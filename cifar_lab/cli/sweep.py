@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from cifar_lab.execution.worker import CellJob
     from cifar_lab.search.budget import SearchBudget
     from cifar_lab.search.space import Space
-    from cifar_lab.search.trials import TrialCounts
+    from cifar_lab.search.stored_trials import TrialCounts
 
 Study = Annotated[
     str | None,
@@ -100,7 +100,7 @@ def sweep(
     from cifar_lab.execution.settings import choose_execution, choose_on_cluster
     from cifar_lab.mlflow_sync.upload import open_upload
     from cifar_lab.search import storage as stores
-    from cifar_lab.search import trials as results
+    from cifar_lab.search import stored_trials
     from cifar_lab.search.study import StudySettings, open_study, require_all_trials, study_names
     from cifar_lab.search.sweep import run_sweep
     from cifar_lab.search.sweep_page import sweep_files
@@ -136,8 +136,8 @@ def sweep(
         existing = open_asked() if study in study_names(place) else None  # a new one is created once it is confirmed
         if existing is not None:
             require_all_trials(existing, runs.resolve())
-        counts = results.count_trials(results.all_trials(existing) if existing is not None else ())
-        stopped = len(results.stopped_trials(existing, runs.resolve())) if existing is not None else 0
+        counts = stored_trials.count_trials(stored_trials.all_trials(existing) if existing is not None else ())
+        stopped = len(stored_trials.stopped_trials(existing, runs.resolve())) if existing is not None else 0
         left = max(0, trials - counts.counted) + stopped
         choose = choose_execution if nodes is None else partial(choose_on_cluster, nodes)
         execution, count = choose(
@@ -342,13 +342,12 @@ def ablate_best(
     require_engine(engine, ray_address)
     from cifar_lab.cli.compare import print_comparison
     from cifar_lab.cli.training import RunOptions, option_words, print_outcome, run_one
-    from cifar_lab.search import ablate_best
-    from cifar_lab.search import trials as results
+    from cifar_lab.search import ablate_best, stored_trials
     from cifar_lab.search.study import setting_of
     from cifar_lab.store.ablation_file import folder_of, keep
 
     with loaded_study(name, storage, runs) as study:
-        best, setting = results.best(study), setting_of(study)
+        best, setting = stored_trials.best(study), setting_of(study)
     if best is None:
         raise UsageError(f"no trial of {name} has a value yet")
     ablation = ablate_best.best_recipe_ablation(setting, best.params)

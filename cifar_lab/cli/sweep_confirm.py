@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from cifar_lab.cli.training import RunOptions
     from cifar_lab.results.confirmation import Confirmation
-    from cifar_lab.search.study import Optuna
+    from cifar_lab.search.study import OptunaStudy
 
 Top = Annotated[int, typer.Option("--top", metavar="K", min=1, help="Number of trials to confirm, the best first.")]
 FreshSeeds = Annotated[
@@ -125,7 +125,7 @@ def require_confirmation(top: int | None, seeds: str | None, setting_seed: int) 
 
 
 def confirm_study(
-    study: Optuna, options: RunOptions, top: int, seeds: str | None, option: str, storage: str | None
+    study: OptunaStudy, options: RunOptions, top: int, seeds: str | None, option: str, storage: str | None
 ) -> tuple[int, Confirmation | None]:
     """Train the missing cells of a confirmation of `top` trials; return the exit code, and what was found.
 
@@ -174,7 +174,7 @@ def print_confirmation(confirmation: Confirmation) -> None:
     console.show_wrapped(f"all of the comparison on test: cifar-lab compare {name} --all", "dim")
 
 
-def _artifacts(study: Optuna, runs: Path) -> Mapping[str, str]:
+def _artifacts(study: OptunaStudy, runs: Path) -> Mapping[str, str]:
     """Return the files of a confirmation for its run in MLflow."""
     from cifar_lab.report.confirmation_table import confirmation_markdown
     from cifar_lab.search.confirmation import load_confirmation
@@ -186,7 +186,7 @@ def _artifacts(study: Optuna, runs: Path) -> Mapping[str, str]:
     return {"confirmation.md": confirmation_markdown(found), "confirmation.json": tree}
 
 
-def _remark(study: Optuna, confirmation: Confirmation, options: RunOptions, storage: str | None) -> None:
+def _remark(study: OptunaStudy, confirmation: Confirmation, options: RunOptions, storage: str | None) -> None:
     """Add the outcome to the study's run in MLflow, with its page."""
     from cifar_lab.mlflow_sync.upload import open_upload
     from cifar_lab.report.confirmation_table import confirmation_sentences
@@ -202,7 +202,7 @@ def _remark(study: Optuna, confirmation: Confirmation, options: RunOptions, stor
         upload.finish()
 
 
-def _write_winner(study: Optuna, confirmation: Confirmation, output: Path) -> None:
+def _write_winner(study: OptunaStudy, confirmation: Confirmation, output: Path) -> None:
     from cifar_lab.search.confirmation import recipe_of
     from cifar_lab.search.study import setting_of
 

@@ -12,12 +12,12 @@ def sweep_importance(
 ) -> int:
     """Show the importance of each dimension for the accuracy, and how far resampled trials move it; few rank none."""
     from cifar_lab.report.importance_table import EVALUATORS, RESAMPLED, explain_importances, importance_rows
-    from cifar_lab.search import trials
+    from cifar_lab.search import stored_trials
     from cifar_lab.search.importance import importances
 
     with loaded_study(name, storage, runs) as study:
         found = importances(study)
-        values = [trial.values[0] for trial in trials.sound(study)]
+        values = [trial.values[0] for trial in stored_trials.sound(study)]
     if as_json:
         console.print_json(found.as_dict())
         return 0

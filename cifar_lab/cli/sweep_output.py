@@ -11,18 +11,18 @@ from cifar_lab.errors import UsageError
 from cifar_lab.text import printable
 
 if TYPE_CHECKING:
-    from cifar_lab.search.study import Optuna, StudySettings
-    from cifar_lab.search.trials import Trial
+    from cifar_lab.search.stored_trials import StoredTrial
+    from cifar_lab.search.study import OptunaStudy, StudySettings
 
 
-def print_counts(studies: Sequence[Optuna], runs: Path, where: str) -> None:
+def print_counts(studies: Sequence[OptunaStudy], runs: Path, where: str) -> None:
     """Print one row per study: number of trials of each kind, and the best accuracy; `runs` has their cells."""
-    from cifar_lab.search import trials as results
+    from cifar_lab.search import stored_trials
 
     rows = []
     for study in studies:
-        counts, best = results.count_trials(results.all_trials(study)), results.best(study)
-        stopped = len(results.stopped_trials(study, runs))
+        counts, best = stored_trials.count_trials(stored_trials.all_trials(study)), stored_trials.best(study)
+        stopped = len(stored_trials.stopped_trials(study, runs))
         kinds = [counts.trained, counts.pruned, counts.running - stopped, stopped, counts.infeasible, counts.failed]
         values = (*map(str, kinds), f"{100 * best.values[0]:.2f}" if best else "")
         rows.append((printable(study.study_name), *values))
@@ -33,7 +33,7 @@ def print_counts(studies: Sequence[Optuna], runs: Path, where: str) -> None:
         console.show(f"no study in {where}")
 
 
-def tree_or_problem(study: Optuna, runs: Path) -> dict[str, Any]:
+def tree_or_problem(study: OptunaStudy, runs: Path) -> dict[str, Any]:
     """Return `study_tree(study, runs)`, or the problem if its settings cannot be read."""
     try:
         return study_tree(study, runs)
@@ -41,17 +41,21 @@ def tree_or_problem(study: Optuna, runs: Path) -> dict[str, Any]:
         return {"study": study.study_name, "error": str(error)}
 
 
-def study_tree(study: Optuna, runs: Path) -> dict[str, Any]:
+def study_tree(study: OptunaStudy, runs: Path) -> dict[str, Any]:
     """Return counts, the best trial and the front of a study, as JSON; `runs` has its cells.
 
     Raises:
         UsageError: the study is not one of cifar-lab, or its space has been changed since.
     """
-    from cifar_lab.search import trials as results
+    from cifar_lab.search import stored_trials
     from cifar_lab.search.study import setting_of
 
-    setting, counts, best = setting_of(study), results.count_trials(results.all_trials(study)), results.best(study)
-    stopped = len(results.stopped_trials(study, runs))
+    setting, counts, best = (
+        setting_of(study),
+        stored_trials.count_trials(stored_trials.all_trials(study)),
+        stored_trials.best(study),
+    )
+    stopped = len(stored_trials.stopped_trials(study, runs))
     return {
         "study": study.study_name,
         "total": counts.trained + counts.pruned,
@@ -62,25 +66,25 @@ def study_tree(study: Optuna, runs: Path) -> dict[str, Any]:
         "running": counts.running - stopped,
         "stopped": stopped,
         "best": _best_tree(setting, best) if best is not None else None,
-        "front": [_best_tree(setting, trial) for trial in results.pareto_front(study)],
+        "front": [_best_tree(setting, trial) for trial in stored_trials.pareto_front(study)],
     }
 
 
-def _best_tree(setting: StudySettings, trial: Trial) -> dict[str, Any]:
-    from cifar_lab.search import trials as results
+def _best_tree(setting: StudySettings, trial: StoredTrial) -> dict[str, Any]:
+    from cifar_lab.search import stored_trials
 
-    recipe = setting.declared(results.diff_of(trial))
+    recipe = setting.declared(stored_trials.diff_of(trial))
     return {
         "trial": trial.number,
         "value": trial.values[0],
-        "parameters": results.parameters(trial),
-        "fingerprint": trial.user_attrs.get(results.CELL),
-        "diff": results.diff_of(trial),
+        "parameters": stored_trials.parameters(trial),
+        "fingerprint": trial.user_attrs.get(stored_trials.CELL),
+        "diff": stored_trials.diff_of(trial),
         "recipe": recipe.model_dump(mode="json"),
     }
 
 
-def print_study(study: Optuna, runs: Path) -> None:
+def print_study(study: OptunaStudy, runs: Path) -> None:
     """Print counts, the front, and the best recipe as a diff."""
     from cifar_lab.search.study import setting_of
 

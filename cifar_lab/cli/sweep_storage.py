@@ -13,7 +13,7 @@ from cifar_lab.errors import UsageError
 
 if TYPE_CHECKING:
     from cifar_lab.search.storage import BaseStorage
-    from cifar_lab.search.study import Optuna
+    from cifar_lab.search.study import OptunaStudy
 
 STORAGE = "CIFAR_LAB_STORAGE"
 Name = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study.")]
@@ -51,7 +51,7 @@ def opened_storage(storage: str | None, runs: Path) -> Iterator[BaseStorage]:
 
 
 @contextmanager
-def loaded_study(name: str, storage: str | None, runs: Path) -> Iterator[Optuna]:
+def loaded_study(name: str, storage: str | None, runs: Path) -> Iterator[OptunaStudy]:
     """Load a study for reading."""
     from cifar_lab.search.study import load_study
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cifar_lab.ablation.ablation import Ablation
-from cifar_lab.cli import console, describe
+from cifar_lab.cli import console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.engine import LOCAL, engine_nodes
 from cifar_lab.cli.notify import add_outcome
+from cifar_lab.cli.plan_tree import plan_tree, result_tree
 from cifar_lab.cli.prompt import confirm, confirm_long
 from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.cli.until_decided import confirm_drop, run_looks
@@ -102,22 +103,17 @@ def option_words(
 
 
 def run_one(ablation: Ablation, options: RunOptions) -> CommandOutcome:
-    """Train the missing cells of one ablation, and print the comparison."""
-    outcome = _run_on_engine(ablation, options)
+    """Train the missing cells of one ablation on the engine of the options, and print the comparison."""
+    if options.engine != LOCAL:
+        request.check_request(ablation, options.typed)  # before a cluster is started
+    with engine_nodes(options.engine, options.ray_address) as nodes:
+        outcome = _run_on_nodes(ablation, replace(options, typed=options.typed._replace(nodes=nodes)))
     add_outcome(ablation.name, outcome)
     return outcome
 
 
-def _run_on_engine(ablation: Ablation, options: RunOptions) -> CommandOutcome:
-    """Train the missing cells on the engine of the options, whose cluster is open meanwhile."""
-    if options.engine == LOCAL:
-        return _run_one(ablation, options)
-    request.check_request(ablation, options.typed)  # before a cluster is started
-    with engine_nodes(options.engine, options.ray_address) as nodes:
-        return _run_one(ablation, replace(options, typed=options.typed._replace(nodes=nodes)))
-
-
-def _run_one(ablation: Ablation, options: RunOptions) -> CommandOutcome:
+def _run_on_nodes(ablation: Ablation, options: RunOptions) -> CommandOutcome:
+    """Resolve the request, confirm what is long or sets records aside, and train once or until all is decided."""
     runs, yes = options.runs, options.yes
     resolved = _resolve_writable(ablation, options)
     if options.drop_rule:
@@ -127,8 +123,8 @@ def _run_one(ablation: Ablation, options: RunOptions) -> CommandOutcome:
     if options.most is None:
         from cifar_lab.store.invocation import DROPPED
 
-        return _run(resolved, options, DROPPED if options.drop_rule else None)
-    run_part = partial(_run, options=replace(options, print_table=None))
+        return _train_and_print(resolved, options, DROPPED if options.drop_rule else None)
+    run_part = partial(_train_and_print, options=replace(options, print_table=None))
     return run_looks(resolved, runs, options.most, run_part, options.print_table, yes)
 
 
@@ -190,7 +186,7 @@ def _resolve_writable(ablation: Ablation, options: RunOptions) -> request.Reques
     return resolved
 
 
-def _run(resolved: request.Request, options: RunOptions, stopping: StoppingRule | None) -> CommandOutcome:
+def _train_and_print(resolved: request.Request, options: RunOptions, stopping: StoppingRule | None) -> CommandOutcome:
     """Train the missing cells of a request, print the comparison, and report the outcome."""
     from cifar_lab.cli.display import Display
     from cifar_lab.execution.complete import complete
@@ -216,9 +212,9 @@ def _run(resolved: request.Request, options: RunOptions, stopping: StoppingRule 
     report, comparison = done.report, done.comparison
     counts = {"trained": report.trained, "by_another_runner": done.by_another_runner, "reused": report.reused}
     tree = {
-        **describe.plan_tree(resolved._replace(plan=done.plan)),
+        **plan_tree(resolved._replace(plan=done.plan)),
         **counts,
-        **describe.result_tree(done.plan, comparison),
+        **result_tree(done.plan, comparison),
     }
     if options.print_table is not None:
         options.print_table(comparison)

@@ -1,4 +1,4 @@
-"""`--until-decided`: take looks until everything is decided or the maximum of seeds is reached; `plan` forecasts it."""
+"""`--until-decided`: take looks until everything is decided or the maximum of seeds is reached."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifar_lab.cli import console
+from cifar_lab.cli.plan_tree import plan_tree, result_tree
 from cifar_lab.cli.prompt import confirm
 from cifar_lab.errors import UsageError
 from cifar_lab.terminal import is_terminal
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
     from cifar_lab.cli.training import CommandOutcome
     from cifar_lab.execution.plan import Plan
     from cifar_lab.execution.request import Request, RequestArguments
-    from cifar_lab.results.claim_setting import Conditions
     from cifar_lab.results.comparison import Comparison
-    from cifar_lab.results.rule_forecast import RuleForecast
 
 UntilDecided = Annotated[
     bool, typer.Option("--until-decided", help="Add seeds by a rule fixed beforehand, and stop where all is decided.")
@@ -118,53 +117,6 @@ def run_looks(
     return outcomes[-1]._replace(tree=tree, sentence=comparison_headline(comparison))
 
 
-def planned_conditions(plan: Plan) -> Conditions:
-    """Return the conditions of claims in the setting of a plan."""
-    from cifar_lab.results.claim_setting import Conditions
-
-    return Conditions(
-        scale=plan.scale.name, protocol=plan.protocol, data=plan.dataset.name,
-        is_cifar10=plan.dataset.kind == "cifar10", overrides=plan.overrides,
-    )  # fmt: skip
-
-
-def rule_forecast(plan: Plan, most: int, runs: Path) -> RuleForecast:
-    """Return the forecast of the rule that is in force for `plan`, or that would begin with it.
-
-    Raises:
-        UsageError: there can be no such rule.
-    """
-    from cifar_lab.execution import stopping_rule
-    from cifar_lab.results.rule_forecast import forecast_rule
-
-    rule = stopping_rule.make_rule(plan, most, stopping_rule.find_setting(plan, runs))
-    names, conditions = list(dict.fromkeys(cell.variant for cell in plan.cells)), planned_conditions(plan)
-    return forecast_rule(rule, plan.ablation, conditions, variants=names, runs=runs, data_hash=plan.dataset.hash)
-
-
-def print_forecast(forecast: RuleForecast) -> None:
-    """Print the looks of a rule, and the chance of each verdict on a variant by its true difference."""
-    rule = forecast.rule
-    if rule.critical:
-        method = f"± {', '.join(f'{value:.2f}' for value in rule.critical)} moderated standard errors"
-    else:
-        method = f"Student's at {', '.join(f'{100 * level:.2f}' for level in rule.levels)} %"
-    console.show(f"looks after {', '.join(map(str, rule.looks))} seeds; intervals {method}")
-    console.show(
-        f"simulated with a deviation of {100 * forecast.deviation.difference:.2f} points of Δ "
-        f"({forecast.deviation.source}), a margin of {100 * forecast.margin:g} points, and one variant that differs"
-    )
-    columns = ("true Δ", "better %", "equivalent %", "worse %", "undecided %", "its seeds", "cells of the study")
-    rows = [
-        (
-            f"{100 * each.difference:+z.2f}", *(f"{100 * share:.1f}" for share in
-            (each.better, each.equivalent, each.worse, each.undecided)), f"{each.seeds:.1f}", f"{each.cells:.0f}",
-        )
-        for each in forecast.chances
-    ]  # fmt: skip
-    console.out.print(console.table("", columns, rows, right=columns))
-
-
 def confirm_drop(plan: Plan, runs: Path, yes: bool) -> None:
     """Ask to confirm dropping the rule of `plan`'s setting, unless it was dropped before.
 
@@ -187,10 +139,8 @@ def _words(comparison: Comparison) -> str:
 
 def _tree(found: Request, plan: Plan, outcomes: list[CommandOutcome], comparison: Comparison) -> dict[str, Any]:
     """Return one plan of all looks as JSON; `reused` are the cells that no look trained."""
-    from cifar_lab.cli import describe
-
     trained = sum(outcome.tree["trained"] for outcome in outcomes if outcome.tree is not None)
     done = sum(cell.is_done for cell in plan.cells)
     others = sum(outcome.tree["by_another_runner"] for outcome in outcomes if outcome.tree is not None)
     counts = {"trained": trained, "by_another_runner": others, "reused": done - trained - others}
-    return {**describe.plan_tree(found._replace(plan=plan)), **counts, **describe.result_tree(plan, comparison)}
+    return {**plan_tree(found._replace(plan=plan)), **counts, **result_tree(plan, comparison)}

@@ -15,7 +15,7 @@ from cifar_lab.errors import UsageError
 from cifar_lab.execution.engine import SettledCell
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.search import storage as stores
-from cifar_lab.search import trials as outcomes
+from cifar_lab.search import stored_trials
 from cifar_lab.search.study import StudySettings
 from cifar_lab.store.cell_record import ENDED
 from cifar_lab.store.journal import JournalReader
@@ -59,7 +59,7 @@ class TrialQueue:
     _open: dict[str, _Open] = field(default_factory=dict)
     _waiting: list[CellJob] = field(default_factory=list)
     _failures: int = 0
-    _me: dict[str, Any] = field(default_factory=outcomes.new_owner)
+    _me: dict[str, Any] = field(default_factory=stored_trials.new_owner)
     _baseline: str = ""
     """Digest of the baseline's recipe; the baseline is never pruned, as all trials are compared with it."""
     _looked: float = 0.0
@@ -104,7 +104,7 @@ class TrialQueue:
             if self._left <= 0:
                 return None
             trial = self.study.ask()
-            trial.set_user_attr(outcomes.OWNER, self._me)
+            trial.set_user_attr(stored_trials.OWNER, self._me)
             stores.beat(self.study._storage, [trial])  # Optuna does not detect the loss of a trial without a heartbeat
             job = self._begin(trial)
             if job is not None:
@@ -127,7 +127,7 @@ class TrialQueue:
         self._open[job.fingerprint] = _Open(job, [trial], JournalReader(job.record.folder))
         refresh_runs(job.runs, [job.fingerprint])
         if job.record.state() in ENDED:
-            trial.set_user_attr(outcomes.REUSED, True)
+            trial.set_user_attr(stored_trials.REUSED, True)
             return SettledCell(job, None)
         return job
 
@@ -135,12 +135,12 @@ class TrialQueue:
         """Return the cell of a new trial; None if it is over the budget or surplus."""
         diff = self.setting.space.suggest(trial)
         declared = self.setting.declared(diff)
-        trial.set_user_attr(outcomes.DIFF, diff)
-        trial.set_user_attr(outcomes.COUNTS, self.setting.budget.counts(declared))
+        trial.set_user_attr(stored_trials.DIFF, diff)
+        trial.set_user_attr(stored_trials.COUNTS, self.setting.budget.counts(declared))
         limits = self.setting.budget.constraints(declared)
         is_infeasible = any(value > 0 for value in limits.values())
         if is_infeasible:
-            trial.set_user_attr(outcomes.INFEASIBLE, True)
+            trial.set_user_attr(stored_trials.INFEASIBLE, True)
         for name, value in limits.items():
             if name not in trial.constraints:  # a retried trial has them already
                 trial.set_constraint(name, value)
@@ -148,9 +148,9 @@ class TrialQueue:
             self._tell_infeasible(trial)
             return None
         job = self.make_job(trial.number, diff)
-        trial.set_user_attr(outcomes.CELL, job.fingerprint)
+        trial.set_user_attr(stored_trials.CELL, job.fingerprint)
         if self._is_surplus(trial):
-            trial.set_user_attr(outcomes.SURPLUS, True)
+            trial.set_user_attr(stored_trials.SURPLUS, True)
             self.study.tell(trial, state=TrialState.FAIL)
             return None
         self.begun(trial, job)
@@ -165,8 +165,8 @@ class TrialQueue:
 
     def _is_surplus(self, trial: Trial) -> bool:
         """Tell whether other runners have asked for the last wanted trials at the same time."""
-        earlier = [other for other in outcomes.all_trials(self.study) if other.number < trial.number]
-        return outcomes.count_trials(earlier).counted >= self.wanted
+        earlier = [other for other in stored_trials.all_trials(self.study) if other.number < trial.number]
+        return stored_trials.count_trials(earlier).counted >= self.wanted
 
     def _look(self) -> None:
         self._looked = time.monotonic()
@@ -176,7 +176,7 @@ class TrialQueue:
             self._give_up_unbegun()
         else:
             self._adopt()
-        counts, ours = outcomes.count_trials(outcomes.all_trials(self.study)), len(self._ours())
+        counts, ours = stored_trials.count_trials(stored_trials.all_trials(self.study)), len(self._ours())
         self._left = max(0, self.wanted - counts.counted)
         ours += len(self._stopped)
         missing = self.wanted - counts.trained - counts.pruned - ours
@@ -188,20 +188,20 @@ class TrialQueue:
 
     def _give_up_unbegun(self) -> None:
         """End abandoned trials of a database that have no cell; trials with a cell are covered by the heartbeat."""
-        for lost in outcomes.all_trials(self.study):
-            if lost.state == TrialState.RUNNING and outcomes.CELL not in lost.user_attrs:
+        for lost in stored_trials.all_trials(self.study):
+            if lost.state == TrialState.RUNNING and stored_trials.CELL not in lost.user_attrs:
                 self._give_up(lost, is_dead=False)
 
     def _adopt(self) -> None:
         """Take over running trials whose runner has died and whose cell nobody holds."""
         ours = self._ours()
-        for lost in outcomes.all_trials(self.study):
+        for lost in stored_trials.all_trials(self.study):
             if lost.state != TrialState.RUNNING or lost.number in ours:
                 continue
-            alive = outcomes.is_runner_alive(lost.user_attrs.get(outcomes.OWNER), self._me)
+            alive = stored_trials.is_runner_alive(lost.user_attrs.get(stored_trials.OWNER), self._me)
             if alive:
                 continue
-            if outcomes.CELL in lost.user_attrs:
+            if stored_trials.CELL in lost.user_attrs:
                 self._take_over(lost, is_dead=alive is False)
             else:
                 self._give_up(lost, is_dead=alive is False)
@@ -209,12 +209,12 @@ class TrialQueue:
     def _take_over(self, lost: FrozenTrial, *, is_dead: bool) -> None:
         """Resume the cell of a trial, unless another runner trains it or may be about to."""
         trial = Trial(self.study, lost._trial_id)
-        job = self.make_job(lost.number, outcomes.diff_of(lost))
+        job = self.make_job(lost.number, stored_trials.diff_of(lost))
         if job.record.state() == "running":
             return
-        if not is_dead and outcomes.OWNER in lost.user_attrs and outcomes.age(lost) < outcomes.UNBEGUN:
+        if not is_dead and stored_trials.OWNER in lost.user_attrs and stored_trials.age(lost) < stored_trials.UNBEGUN:
             return  # another host asked for it and may not hold its cell yet
-        trial.set_user_attr(outcomes.OWNER, self._me)
+        trial.set_user_attr(stored_trials.OWNER, self._me)
         known = self._open.get(job.fingerprint)
         if known is not None:
             known.trials.append(trial)
@@ -228,17 +228,17 @@ class TrialQueue:
 
         A trial with fixed parameters, such as the baseline, is enqueued again.
         """
-        if not is_dead and outcomes.age(lost) <= outcomes.UNBEGUN:
+        if not is_dead and stored_trials.age(lost) <= stored_trials.UNBEGUN:
             return
-        if outcomes.is_infeasible(lost):
+        if stored_trials.is_infeasible(lost):
             self._tell_infeasible(lost.number)
             return
         fixed = lost.system_attrs.get("fixed_params")
         if fixed and not any(
-            lost.number in outcomes.retried_trials(other) for other in outcomes.all_trials(self.study)
+            lost.number in stored_trials.retried_trials(other) for other in stored_trials.all_trials(self.study)
         ):
             again = {"fixed_params": fixed, "failed_trial": lost.number}
-            history = [*outcomes.retried_trials(lost), lost.number]
+            history = [*stored_trials.retried_trials(lost), lost.number]
             self.study.add_trial(
                 optuna.trial.create_trial(state=TrialState.WAITING, system_attrs={**again, "retry_history": history})
             )
@@ -287,18 +287,18 @@ class TrialQueue:
 
     def _tell(self, trial: Trial, cell: _Open, result: ResultFile | None, error: str | None) -> None:
         if result is None and cell.pruned_at is not None:
-            trial.set_user_attr(outcomes.PRUNED_AT, cell.pruned_at)
+            trial.set_user_attr(stored_trials.PRUNED_AT, cell.pruned_at)
             self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
         elif result is None:
-            trial.set_user_attr(outcomes.ERROR, error)
+            trial.set_user_attr(stored_trials.ERROR, error)
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         else:
             if not result.is_finished:
-                trial.set_user_attr(outcomes.DIVERGED, True)
+                trial.set_user_attr(stored_trials.DIVERGED, True)
             accuracy = result.metrics.get("val/acc", NOTHING) if result.is_finished else NOTHING
             self.study.tell(trial, self._values(trial, accuracy), skip_if_finished=True)
 
     def _values(self, trial: Trial, accuracy: float) -> list[float]:
-        counts = trial.user_attrs[outcomes.COUNTS]
+        counts = trial.user_attrs[stored_trials.COUNTS]
         known = {"accuracy": accuracy, "params": float(counts["parameters"]), "macs": float(counts["macs"])}
         return [known[name] for name in self.setting.objectives]

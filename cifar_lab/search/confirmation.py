@@ -15,7 +15,7 @@ from cifar_lab.errors import UsageError
 from cifar_lab.results.cell_results import read_cell_results
 from cifar_lab.results.compare import tabulate
 from cifar_lab.results.confirmation import Confirmation, make_confirmation
-from cifar_lab.search import trials as outcomes
+from cifar_lab.search import stored_trials
 from cifar_lab.search.study import StudySettings, setting_of
 from cifar_lab.search.study_name import ablation_name
 from cifar_lab.search.trial_jobs import trial_name
@@ -55,14 +55,14 @@ def fresh_seeds(setting_seed: int, asked: Sequence[int] | None, option: str) -> 
 def find_finalists(study: optuna.Study, setting: StudySettings, top: int) -> list[FrozenTrial]:
     """Return the `top` best trials, the best first, that train different recipes and not the baseline's.
 
-    Fewer are returned if there are not so many. Their order is that of `trials.ranked`.
+    Fewer are returned if there are not so many. Their order is that of `stored_trials.ranked`.
 
     Raises:
         UsageError: there is none.
     """
     known, chosen = {setting.recipe({}).digest()}, list[FrozenTrial]()
-    for trial in outcomes.ranked(study):
-        digest = setting.recipe(outcomes.diff_of(trial)).digest()
+    for trial in stored_trials.ranked(study):
+        digest = setting.recipe(stored_trials.diff_of(trial)).digest()
         if digest not in known:
             known.add(digest)
             chosen.append(trial)
@@ -75,7 +75,7 @@ def confirm_finalists(setting: StudySettings, finalists: Sequence[FrozenTrial], 
     """Return an ablation of the finalists, named as their trials, with the space's baseline as control."""
     plain = setting.space.baseline
     variants = [
-        Variant(name=trial_name(trial.number), diff=plain.changes_to(plain.override(outcomes.diff_of(trial))))
+        Variant(name=trial_name(trial.number), diff=plain.changes_to(plain.override(stored_trials.diff_of(trial))))
         for trial in finalists
     ]
     return Ablation(
@@ -92,8 +92,8 @@ def confirm_finalists(setting: StudySettings, finalists: Sequence[FrozenTrial], 
 
 def recipe_of(study: optuna.Study, setting: StudySettings, variant: str) -> Recipe:
     """Return the declared recipe of a variant of a confirmation."""
-    trials = {trial_name(trial.number): trial for trial in outcomes.all_trials(study)}
-    return setting.declared(outcomes.diff_of(trials[variant]) if variant != BASELINE else {})
+    trials = {trial_name(trial.number): trial for trial in stored_trials.all_trials(study)}
+    return setting.declared(stored_trials.diff_of(trials[variant]) if variant != BASELINE else {})
 
 
 def load_confirmation(study: optuna.Study, runs: Path) -> Confirmation | None:
@@ -105,8 +105,8 @@ def load_confirmation(study: optuna.Study, runs: Path) -> Confirmation | None:
         UsageError: the study is not one of cifar-lab, or its space has been changed since.
     """
     setting = setting_of(study)
-    searched = {trial_name(trial.number): trial for trial in outcomes.sound(study)}
-    recipes = {name: setting.recipe(outcomes.diff_of(trial)).digest() for name, trial in searched.items()}
+    searched = {trial_name(trial.number): trial for trial in stored_trials.sound(study)}
+    recipes = {name: setting.recipe(stored_trials.diff_of(trial)).digest() for name, trial in searched.items()}
     recipes[BASELINE] = setting.recipe({}).digest()
 
     def ours(note: Invocation) -> Invocation:

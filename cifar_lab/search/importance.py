@@ -18,8 +18,8 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from cifar_lab.report.importance_table import RANDOM, ImportanceSummary
+from cifar_lab.search.stored_trials import sound
 from cifar_lab.search.study_schema import SETTING
-from cifar_lab.search.trials import sound
 
 FEWEST = {"fanova": 50, "ped_anova": 50}
 """Minimum number of trials with a value, by evaluator, from which the true leader is mostly among the first three."""

@@ -18,8 +18,8 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from cifar_lab.search.stored_trials import COUNTS, is_infeasible, is_result
 from cifar_lab.search.study_schema import SETTING
-from cifar_lab.search.trials import COUNTS, is_infeasible, is_result
 
 COUNTED = {"params": "parameters", "macs": "macs"}
 """Count that is the value of an objective; it is the candidate's own, whether trained or not."""

@@ -26,7 +26,7 @@ from cifar_lab.store.ablation_file import SEARCH
 from cifar_lab.store.invocation_index import read_index
 
 _log = logging.getLogger(__name__)
-Optuna = optuna.Study
+OptunaStudy = optuna.Study
 """Optuna's type of a study."""
 NOTE = "invocation"
 """User attribute of a study that holds the id of its note."""

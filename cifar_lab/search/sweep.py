@@ -16,7 +16,7 @@ from cifar_lab.execution.runner import goes_on_elsewhere
 from cifar_lab.execution.upload import Upload
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.search import storage as stores
-from cifar_lab.search import trials as found
+from cifar_lab.search import stored_trials
 from cifar_lab.search.ask_tell import TrialQueue
 from cifar_lab.search.study import StudySettings
 from cifar_lab.search.trial_jobs import TrialJobs, add_remarks, dumps
@@ -82,8 +82,8 @@ def run_sweep(
         upload.started(job.fingerprint)
 
     def told(number: int) -> None:
-        trial = next(each for each in found.all_trials(study) if each.number == number)
-        cells.tag(str(trial.user_attrs[found.CELL]), _tags(trial))
+        trial = next(each for each in stored_trials.all_trials(study) if each.number == number)
+        cells.tag(str(trial.user_attrs[stored_trials.CELL]), _tags(trial))
 
     cells.changed = grown
     asking = TrialQueue(
@@ -105,7 +105,7 @@ def run_sweep(
 
 def _remarks(study: optuna.Study) -> dict[str, str]:
     """Return the number of trials by outcome; infeasible ones have no cell, so no run of their own."""
-    counts = found.count_trials(found.all_trials(study))
+    counts = stored_trials.count_trials(stored_trials.all_trials(study))
     kinds = ("trained", "pruned", "infeasible", "failed")
     return {f"trials_{kind}": str(getattr(counts, kind)) for kind in kinds}
 
@@ -113,7 +113,7 @@ def _remarks(study: optuna.Study) -> dict[str, str]:
 def _tags(trial: optuna.trial.FrozenTrial) -> dict[str, str]:
     """Return the outcome of a trial as tags of its run."""
     tags: dict[str, Any] = {"trial_state": trial.state.name.lower(), "trial_params": dumps(trial.params)}
-    for name in (found.PRUNED_AT, found.DIVERGED, found.REUSED, found.ERROR):
+    for name in (stored_trials.PRUNED_AT, stored_trials.DIVERGED, stored_trials.REUSED, stored_trials.ERROR):
         if name in trial.user_attrs:
             tags[f"trial_{name}"] = trial.user_attrs[name]
     return {name: value if isinstance(value, str) else dumps(value) for name, value in tags.items()}

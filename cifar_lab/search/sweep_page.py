@@ -19,7 +19,7 @@ from cifar_lab.redaction import redacted
 from cifar_lab.report.html import render_sweep
 from cifar_lab.report.sweep_page import STATES, ChangedSetting, DimensionSummary, SweepPage, TrialSummary
 from cifar_lab.results.confirmation import Confirmation
-from cifar_lab.search import trials as outcomes
+from cifar_lab.search import stored_trials
 from cifar_lab.search.confirmation import load_confirmation
 from cifar_lab.search.dimension import Dimension as Searched
 from cifar_lab.search.dimension import Integer, Real
@@ -40,9 +40,9 @@ def load_sweep_page(study: optuna.Study, *, runs: Path, storage: str | None = No
         UsageError: the study is not one of cifar-lab, or its space has been changed since.
         TrackingError: a note in `runs` cannot be read.
     """
-    setting, best = setting_of(study), outcomes.best(study)
+    setting, best = setting_of(study), stored_trials.best(study)
     note, confirmation = note_of(study, runs), load_confirmation(study, runs)
-    recipe = setting.declared(outcomes.diff_of(best)) if best is not None else None
+    recipe = setting.declared(stored_trials.diff_of(best)) if best is not None else None
     return SweepPage(
         study=setting.study,
         question=setting.space.question,
@@ -91,8 +91,8 @@ def _dimension(searched: Searched) -> DimensionSummary:
 
 def _trials(study: optuna.Study, setting: StudySettings, runs: Path) -> Iterator[TrialSummary]:
     """Yield the trials that were begun and not withdrawn; `runs` tells which of them are stopped."""
-    every = outcomes.all_trials(study)
-    lost, stopped = outcomes.retried(every), outcomes.stopped_trials(study, runs)
+    every = stored_trials.all_trials(study)
+    lost, stopped = stored_trials.retried(every), stored_trials.stopped_trials(study, runs)
     for trial in every:
         state = "stopped" if trial.number in stopped else _state(trial)
         if state is not None and trial.number not in lost:
@@ -101,15 +101,17 @@ def _trials(study: optuna.Study, setting: StudySettings, runs: Path) -> Iterator
 
 def _state(trial: FrozenTrial) -> str | None:
     """Return the counted state of a trial; None if it is not counted. A diverged trial's value is a placeholder."""
-    if outcomes.is_result(trial) and (trial.user_attrs.get(outcomes.DIVERGED) or not math.isfinite(trial.values[0])):
+    if stored_trials.is_result(trial) and (
+        trial.user_attrs.get(stored_trials.DIVERGED) or not math.isfinite(trial.values[0])
+    ):
         return "diverged"
-    counts = asdict(outcomes.count_trials([trial]))
+    counts = asdict(stored_trials.count_trials([trial]))
     return next((state for state in STATES if counts.get(state)), None)
 
 
 def _trial(trial: FrozenTrial, state: str, setting: StudySettings) -> TrialSummary:
-    counts = trial.user_attrs.get(outcomes.COUNTS, {})
-    diff = outcomes.diff_of(trial) if outcomes.DIFF in trial.user_attrs else None
+    counts = trial.user_attrs.get(stored_trials.COUNTS, {})
+    diff = stored_trials.diff_of(trial) if stored_trials.DIFF in trial.user_attrs else None
     reported = [value for _, value in sorted(trial.intermediate_values.items()) if math.isfinite(value)]
     is_pruned = state == "pruned"
     return TrialSummary(
@@ -118,11 +120,11 @@ def _trial(trial: FrozenTrial, state: str, setting: StudySettings) -> TrialSumma
         value=float(trial.values[0]) if state == "trained" else None,
         parameters=counts.get("parameters"),
         macs=counts.get("macs"),
-        pruned_at=trial.user_attrs.get(outcomes.PRUNED_AT, trial.last_step) if is_pruned else None,
+        pruned_at=trial.user_attrs.get(stored_trials.PRUNED_AT, trial.last_step) if is_pruned else None,
         last=float(reported[-1]) if is_pruned and reported else None,
         params=dict(trial.params),
         diff=None if diff is None else setting.space.baseline.changes_to(setting.space.baseline.override(diff)),
-        note=_first_line(trial.user_attrs.get(outcomes.ERROR)) if state == "failed" else "",
+        note=_first_line(trial.user_attrs.get(stored_trials.ERROR)) if state == "failed" else "",
     )
 
 
@@ -162,8 +164,10 @@ def _how(
         yield "command", note.command
         execution = note.execution.as_json() if note.execution is not None else {}
         yield "executed on", ", ".join(f"{name} {as_typed(value)}" for name, value in execution.items())
-    begun = [trial.datetime_start for trial in outcomes.all_trials(study) if trial.datetime_start is not None]
-    ended = [trial.datetime_complete for trial in outcomes.all_trials(study) if trial.datetime_complete is not None]
+    begun = [trial.datetime_start for trial in stored_trials.all_trials(study) if trial.datetime_start is not None]
+    ended = [
+        trial.datetime_complete for trial in stored_trials.all_trials(study) if trial.datetime_complete is not None
+    ]
     if begun:
         yield "time", " to ".join(f"{time:{TIME}}" for time in (min(begun), *([max(ended)] if ended else [])))
 
@@ -179,12 +183,14 @@ def _reproduce(
     name = shlex.quote(setting.study)
     kept = f" --storage {shlex.quote(redacted(storage))}" if storage is not None else ""
     yield note.command if note is not None else _command(study, setting) + kept
-    best = outcomes.best(study)
+    best = stored_trials.best(study)
     if best is not None:
         where = f"--scale {setting.scale.name} --data {shlex.quote(setting.data['source'])}"
         yield f"cifar-lab sweep-best {name} -o best.json{kept}"
         yield f"cifar-lab train --recipe best.json --seeds 1-3 {where} {format_overrides(setting.overrides)}".rstrip()
-        if setting.declared(outcomes.diff_of(best)).digest() != setting.declared({}).digest():  # else nothing was tuned
+        if (
+            setting.declared(stored_trials.diff_of(best)).digest() != setting.declared({}).digest()
+        ):  # else nothing was tuned
             yield f"cifar-lab sweep-confirm {name}{_confirmed(confirmation)}{kept}"
             yield f"cifar-lab ablate-best {name}{kept}"
     yield f"cifar-lab sweep-report {name}{kept}"
@@ -200,7 +206,7 @@ def _confirmed(confirmation: Confirmation | None) -> str:
 
 def _command(study: optuna.Study, setting: StudySettings) -> str:
     """Return a command that gives the same study, if the original one is unknown."""
-    budget, counted = setting.budget, outcomes.count_trials(outcomes.all_trials(study)).counted
+    budget, counted = setting.budget, stored_trials.count_trials(stored_trials.all_trials(study)).counted
     words = ["cifar-lab", "sweep", "--study", setting.study, "--trials", str(max(1, counted))]
     words += ["--space", study.user_attrs[SETTING]["space_source"], "--max-params", str(budget.max_params)]
     words += ["--max-macs", str(budget.max_macs)] if budget.max_macs is not None else []

@@ -17,7 +17,7 @@ from cifar_lab.errors import TrackingError
 from cifar_lab.execution.plan import Plan, make_plan
 from cifar_lab.execution.runner import asked_of, invocation_of, job_of
 from cifar_lab.execution.worker import CellJob
-from cifar_lab.search import trials as found
+from cifar_lab.search import stored_trials
 from cifar_lab.search.study import NOTE, StudySettings, experiment
 from cifar_lab.store.invocation import CellRef, Invocation, RecordedCommand
 from cifar_lab.store.invocation_index import read_index
@@ -71,7 +71,14 @@ class TrialJobs:
         self._is_renewed = True
 
     def _lost(self, study: optuna.Study, number: int) -> list[int]:
-        return next((found.retried_trials(trial) for trial in found.all_trials(study) if trial.number == number), [])
+        return next(
+            (
+                stored_trials.retried_trials(trial)
+                for trial in stored_trials.all_trials(study)
+                if trial.number == number
+            ),
+            [],
+        )
 
     def _control(self, cells: Mapping[str, CellRef]) -> str:
         """Return the trial of the baseline; before there is one, the first trial."""

@@ -15,7 +15,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from cifar_lab.search import storage, trials
+from cifar_lab.search import storage, stored_trials
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import read_events
 
@@ -70,11 +70,11 @@ class Sweep:
 
 def require_whole(sweep: Sweep, wanted: int, url: str | None = None) -> None:
     """Check that all wanted trials are there, none is left running, and each has the value of a distinct cell."""
-    every = trials.all_trials(sweep.study(url))
-    assert trials.count_trials(every).trained == wanted
+    every = stored_trials.all_trials(sweep.study(url))
+    assert stored_trials.count_trials(every).trained == wanted
     assert not [trial.number for trial in every if trial.state in {TrialState.RUNNING, TrialState.WAITING}]
-    for trial in filter(trials.is_result, every):
-        result = CellRecord(sweep.runs / trial.user_attrs[trials.CELL]).result()
+    for trial in filter(stored_trials.is_result, every):
+        result = CellRecord(sweep.runs / trial.user_attrs[stored_trials.CELL]).result()
         assert result is not None
         assert trial.value == result.metrics["val/acc"]
     for record in sweep.records():

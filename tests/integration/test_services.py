@@ -34,7 +34,7 @@ import pytest
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from cifar_lab.search import trials as found
+from cifar_lab.search import stored_trials
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.journal import read_events
@@ -622,7 +622,7 @@ class Killed:
         return self.sweep.tree(list(self.ended)[-1])
 
     def trained(self) -> list[FrozenTrial]:
-        return [trial for trial in self.sweep.trials() if found.is_result(trial)]
+        return [trial for trial in self.sweep.trials() if stored_trials.is_result(trial)]
 
 
 def _is_trained_by(runner: subprocess.Popen[bytes], record: CellRecord) -> bool:
@@ -668,8 +668,8 @@ def test_a_study_has_what_is_wanted_although_a_runner_was_killed(killed: Killed)
 
 
 def test_what_a_killed_runner_was_training_is_asked_for_again_and_goes_on(killed: Killed) -> None:
-    begun = [t for t in killed.sweep.trials() if found.CELL in t.user_attrs and not found.is_surplus(t)]
-    first, again = (trial for trial in begun if trial.user_attrs[found.CELL] == killed.lost)
+    begun = [t for t in killed.sweep.trials() if stored_trials.CELL in t.user_attrs and not stored_trials.is_surplus(t)]
+    first, again = (trial for trial in begun if trial.user_attrs[stored_trials.CELL] == killed.lost)
     assert (first.state, again.state) == (TrialState.FAIL, TrialState.COMPLETE)
     assert first.params == again.params
     assert all(trial.state == TrialState.COMPLETE for trial in begun if trial != first)
@@ -678,7 +678,11 @@ def test_what_a_killed_runner_was_training_is_asked_for_again_and_goes_on(killed
 
 
 def test_no_cell_of_a_study_is_trained_twice(killed: Killed) -> None:
-    fingerprints = [trial.user_attrs[found.CELL] for trial in killed.trained() if found.REUSED not in trial.user_attrs]
+    fingerprints = [
+        trial.user_attrs[stored_trials.CELL]
+        for trial in killed.trained()
+        if stored_trials.REUSED not in trial.user_attrs
+    ]
     assert sorted(fingerprints) == [record.fingerprint for record in killed.sweep.records()]
     for record in killed.sweep.records():
         events = _events(record)
@@ -687,10 +691,10 @@ def test_no_cell_of_a_study_is_trained_twice(killed: Killed) -> None:
 
 
 def test_what_is_trained_is_within_the_budget(killed: Killed) -> None:
-    over = [trial for trial in killed.sweep.trials() if found.is_infeasible(trial)]
+    over = [trial for trial in killed.sweep.trials() if stored_trials.is_infeasible(trial)]
     assert over[0].number == 0, "the baseline is over the budget"
-    assert all(found.parameters(trial) > MOST and found.CELL not in trial.user_attrs for trial in over)
-    assert all(found.parameters(trial) <= MOST for trial in killed.trained())
+    assert all(stored_trials.parameters(trial) > MOST and stored_trials.CELL not in trial.user_attrs for trial in over)
+    assert all(stored_trials.parameters(trial) <= MOST for trial in killed.trained())
     (note,) = read_index(killed.sweep.folder / "runs").invocations
     assert all(max(cell.parameters, cell.parameters_trained) <= MOST for cell in note.cells)
     assert {cell.fingerprint for cell in note.cells} == {record.fingerprint for record in killed.sweep.records()}

@@ -15,8 +15,8 @@ from cifar_lab.cli import run
 from cifar_lab.config.baselines import RESNET18
 from cifar_lab.models.cost import network_cost
 from cifar_lab.search.storage import open_storage
+from cifar_lab.search.stored_trials import COUNTS
 from cifar_lab.search.study import load_study, setting_of
-from cifar_lab.search.trials import COUNTS
 from cifar_lab.store.invocation_index import read_index
 
 SPACE = '''

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.config.scale import SCALES
-from cifar_lab.search import trials
+from cifar_lab.search import stored_trials
 from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.dimension import Bundle, Choice, Dimension, Integer, Real
 from cifar_lab.search.space import Space
@@ -123,8 +123,8 @@ class Told:
         trial = self.study.ask()
         diff = self.setting.space.suggest(trial)
         declared = self.setting.declared(diff)
-        trial.set_user_attr(trials.DIFF, diff)
-        trial.set_user_attr(trials.COUNTS, self.setting.budget.counts(declared))
+        trial.set_user_attr(stored_trials.DIFF, diff)
+        trial.set_user_attr(stored_trials.COUNTS, self.setting.budget.counts(declared))
         for name, excess in self.setting.budget.constraints(declared).items():
             trial.set_constraint(name, excess)
         return trial
@@ -132,7 +132,7 @@ class Told:
     def trained(self, accuracy: float, params: Mapping[str, Any] | None = None, **attributes: Any) -> optuna.Trial:
         """With this accuracy on val; over the budget, it is an infeasible one."""
         trial = self.begun(params)
-        counts = trial.user_attrs[trials.COUNTS]
+        counts = trial.user_attrs[stored_trials.COUNTS]
         known = {"accuracy": accuracy, "params": counts["parameters"], "macs": counts["macs"]}
         return self._ended(trial, [known[name] for name in self.setting.objectives], **attributes)
 
@@ -141,10 +141,10 @@ class Told:
         trial = self.begun(params)
         for epoch, accuracy in enumerate(reported, start=1):
             trial.report(accuracy, epoch)
-        return self._ended(trial, state=TrialState.PRUNED, **{trials.PRUNED_AT: len(reported)})
+        return self._ended(trial, state=TrialState.PRUNED, **{stored_trials.PRUNED_AT: len(reported)})
 
     def failed(self, error: str, params: Mapping[str, Any] | None = None) -> optuna.Trial:
-        return self._ended(self.begun(params), state=TrialState.FAIL, **{trials.ERROR: error})
+        return self._ended(self.begun(params), state=TrialState.FAIL, **{stored_trials.ERROR: error})
 
     def _ended(
         self, trial: optuna.Trial, values: list[float] | None = None, state: TrialState | None = None, **attributes: Any

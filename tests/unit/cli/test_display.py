@@ -12,7 +12,7 @@ from cifar_lab.cli import display
 from cifar_lab.cli.display import Display
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.execution import cell_progress
+from cifar_lab.execution import cell_pace
 from cifar_lab.execution.engine import STOPPED
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.store.cell_record import CellRecord
@@ -91,11 +91,11 @@ def test_a_cell_that_begins_anew_says_which_file_was_damaged(tmp_path: Path) -> 
     journal.write("damaged", file="checkpoint.pt", kept="checkpoint.pt.damaged", why="its checksum does not match")
     journal.write("start")
     journal.write("resume", epoch=0, step=0)
-    assert cell_progress.begun_anew(one) == [
+    assert cell_pace.begun_anew(one) == [
         "checkpoint.pt was damaged (its checksum does not match), kept as checkpoint.pt.damaged: the cell begins anew"
     ]
     journal.write("resume", epoch=2, step=0)
-    assert cell_progress.begun_anew(one) == []
+    assert cell_pace.begun_anew(one) == []
 
 
 def test_a_cell_that_ends_says_how_long_the_others_take(

@@ -24,7 +24,7 @@ from cifar_lab.config.scale import SCALES
 from cifar_lab.errors import UsageError
 from cifar_lab.execution.engine import SettledCell
 from cifar_lab.execution.worker import CellJob
-from cifar_lab.search import ask_tell, storage, trials
+from cifar_lab.search import ask_tell, storage, stored_trials
 from cifar_lab.search import study as studies
 from cifar_lab.search.ask_tell import FAILED_IN_A_ROW, TrialQueue
 from cifar_lab.search.budget import SearchBudget
@@ -91,11 +91,11 @@ class Search:
         write_result(job.record, accuracy, status)
         self.asking.ended(job, None)
 
-    def counts(self) -> trials.TrialCounts:
-        return trials.count_trials(trials.all_trials(self.study))
+    def counts(self) -> stored_trials.TrialCounts:
+        return stored_trials.count_trials(stored_trials.all_trials(self.study))
 
     def trial(self, number: int) -> optuna.trial.FrozenTrial:
-        return trials.all_trials(self.study)[number]
+        return stored_trials.all_trials(self.study)[number]
 
 
 def write_result(record: CellRecord, accuracy: float, status: str = "finished") -> None:
@@ -130,7 +130,7 @@ def run(search: Search, accuracy: Callable[[int], float] = lambda n: 0.3 + 0.01 
 def test_the_baseline_is_trial_0(search: Search) -> None:
     job = search.take()
     assert job.recipe == search.setting.recipe({})
-    assert search.trial(0).user_attrs[trials.CELL] == job.fingerprint
+    assert search.trial(0).user_attrs[stored_trials.CELL] == job.fingerprint
 
 
 def test_optunas_own_tools_are_told_what_the_values_are(search: Search) -> None:
@@ -143,30 +143,30 @@ def test_candidates_over_the_budget_are_told_and_never_trained(search: Search) -
     assert counts.infeasible > 0, "the space goes beyond the budget"
     assert (counts.trained, counts.counted) == (5, 5)
     assert trained <= 5
-    for trial in trials.all_trials(search.study):
-        assert trials.is_infeasible(trial) == (trials.parameters(trial) > 400_000)
-        assert trials.is_infeasible(trial) == (trials.CELL not in trial.user_attrs)
+    for trial in stored_trials.all_trials(search.study):
+        assert stored_trials.is_infeasible(trial) == (stored_trials.parameters(trial) > 400_000)
+        assert stored_trials.is_infeasible(trial) == (stored_trials.CELL not in trial.user_attrs)
 
 
 def test_an_infeasible_trial_has_one_state_and_no_value_whenever_it_is_told(search: Search) -> None:
     for _ in range(5):  # so many workers at once: none of them has a result yet
         search.take()
-    early = [trial for trial in trials.all_trials(search.study) if trials.is_infeasible(trial)]
+    early = [trial for trial in stored_trials.all_trials(search.study) if stored_trials.is_infeasible(trial)]
     assert early, "the space goes beyond the budget"
     assert (search.counts().infeasible, search.counts().failed, search.counts().pruned) == (len(early), 0, 0)
     later = Search(search.folder, wanted=9)
     later.study.sampler = optuna.samplers.RandomSampler(seed=3)  # its own is seeded by chance
     run(later)
-    every = [trial for trial in trials.all_trials(search.study) if trials.is_infeasible(trial)]
+    every = [trial for trial in stored_trials.all_trials(search.study) if stored_trials.is_infeasible(trial)]
     assert len(every) > len(early)
     assert {(trial.state, trial.values and tuple(trial.values)) for trial in every} == {(TrialState.PRUNED, None)}
-    assert all(trial.user_attrs[trials.INFEASIBLE] and trial.constraints["parameters"] > 0 for trial in every)
+    assert all(trial.user_attrs[stored_trials.INFEASIBLE] and trial.constraints["parameters"] > 0 for trial in every)
 
 
 def test_optunas_own_best_trial_was_trained(search: Search) -> None:
     run(search, lambda _: 0.5)  # all alike: an invented value would tie with them
     best = [trial for trial in search.study.trials if trial.state == TrialState.COMPLETE and trial.value == 0.5]
-    assert all(trials.CELL in trial.user_attrs for trial in best)
+    assert all(stored_trials.CELL in trial.user_attrs for trial in best)
     assert search.study.best_trial.number in {trial.number for trial in best}
 
 
@@ -196,7 +196,7 @@ def test_a_cell_that_is_finished_answers_a_trial_at_once(search: Search) -> None
     found = search.asking.take(set())
     assert isinstance(found, SettledCell)
     search.asking.ended(found.job, found.error)
-    assert (search.trial(0).value, search.trial(0).user_attrs[trials.REUSED]) == (0.7, True)
+    assert (search.trial(0).value, search.trial(0).user_attrs[stored_trials.REUSED]) == (0.7, True)
 
 
 def test_a_smaller_budget_than_any_candidate_ends_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,8 +217,8 @@ def test_the_value_is_the_accuracy_on_val(search: Search) -> None:
 def test_a_cell_that_diverged_is_a_result_with_the_least_value(search: Search) -> None:
     search.finish(search.take(), status="diverged")
     trial = search.trial(0)
-    assert (trial.state, trial.value, trial.user_attrs[trials.DIVERGED]) == (TrialState.COMPLETE, 0.0, True)
-    assert (trials.best(search.study), trials.pareto_front(search.study)) == (None, [])
+    assert (trial.state, trial.value, trial.user_attrs[stored_trials.DIVERGED]) == (TrialState.COMPLETE, 0.0, True)
+    assert (stored_trials.best(search.study), stored_trials.pareto_front(search.study)) == (None, [])
 
 
 def test_a_cell_that_failed_is_no_result_and_not_counted(search: Search) -> None:
@@ -261,9 +261,13 @@ def test_pruners_see_val_accuracy_each_epoch_and_stop_the_cell(tmp_path: Path) -
     assert search.stopped == [job.fingerprint]
     assert search.asking.pruned_at(job) == 2
     search.asking.ended(job, STOPPED)
-    number = next(t.number for t in trials.all_trials(search.study) if t.user_attrs.get(trials.CELL) == job.fingerprint)
+    number = next(
+        t.number
+        for t in stored_trials.all_trials(search.study)
+        if t.user_attrs.get(stored_trials.CELL) == job.fingerprint
+    )
     trial = search.trial(number)
-    assert (trial.state, trial.user_attrs[trials.PRUNED_AT]) == (TrialState.PRUNED, 2)
+    assert (trial.state, trial.user_attrs[stored_trials.PRUNED_AT]) == (TrialState.PRUNED, 2)
     assert trial.intermediate_values == {1: 0.2, 2: 0.4}
     assert search.counts().counted == 2, "a pruned trial was trained, and counts"
 
@@ -310,7 +314,7 @@ def test_the_baseline_is_never_pruned(tmp_path: Path) -> None:
 def test_of_two_objectives_both_are_told_and_nothing_is_pruned(tmp_path: Path) -> None:
     search = Search(tmp_path / "runs", setting=setting(objectives=("accuracy", "params")))
     search.finish(search.take(), 0.5)
-    assert search.trial(0).values == [0.5, float(trials.parameters(search.trial(0)))]
+    assert search.trial(0).values == [0.5, float(stored_trials.parameters(search.trial(0)))]
 
 
 # Runners that die, and runners beside one another
@@ -323,7 +327,7 @@ def test_a_trial_whose_runner_died_is_gone_on_with_by_the_next(search: Search) -
     assert found.fingerprint == lost.fingerprint
     other.finish(found, 0.4)
     assert (other.trial(0).state, other.trial(0).value) == (TrialState.COMPLETE, 0.4)
-    assert len(trials.all_trials(other.study)) == 1
+    assert len(stored_trials.all_trials(other.study)) == 1
 
 
 def test_a_trial_that_is_trained_elsewhere_is_left_alone(search: Search) -> None:
@@ -367,8 +371,8 @@ def test_a_running_trial_is_stopped_once_its_runner_has_ended_and_nobody_has_its
     number = search.trial(0)._trial_id
 
     def stopped(owner: dict[str, Any]) -> int:
-        optuna.trial.Trial(search.study, number).set_user_attr(trials.OWNER, owner)
-        return len(trials.stopped_trials(search.study, search.folder))
+        optuna.trial.Trial(search.study, number).set_user_attr(stored_trials.OWNER, owner)
+        return len(stored_trials.stopped_trials(search.study, search.folder))
 
     alive = {"host": socket.gethostname(), "pid": os.getppid(), "run": "another"}
     alive["began"] = psutil.Process(os.getppid()).create_time()
@@ -376,7 +380,7 @@ def test_a_running_trial_is_stopped_once_its_runner_has_ended_and_nobody_has_its
     assert stopped({**alive, "host": "another"}) == 0, "it may not have begun its cell yet"
     assert stopped(_ended_process()) == 1
     with job.record.owned(patience=1.0):
-        assert trials.stopped_trials(search.study, search.folder) == set(), "its process lives on"
+        assert stored_trials.stopped_trials(search.study, search.folder) == set(), "its process lives on"
 
 
 def test_two_runners_do_not_go_beyond_what_is_wanted(tmp_path: Path) -> None:
@@ -432,39 +436,39 @@ def _ended_process() -> dict[str, Any]:
 
 def test_a_trial_that_a_killed_runner_left_without_a_cell_is_ended_at_once(search: Search) -> None:
     search.finish(search.take())
-    search.study.ask().set_user_attr(trials.OWNER, _ended_process())
+    search.study.ask().set_user_attr(stored_trials.OWNER, _ended_process())
     run(Search(search.folder))
     assert (search.counts().running, search.counts().failed, search.counts().trained) == (0, 1, 5)
 
 
 def test_the_baseline_that_a_killed_runner_left_without_a_cell_is_asked_for_again(search: Search) -> None:
-    search.study.ask().set_user_attr(trials.OWNER, _ended_process())
+    search.study.ask().set_user_attr(stored_trials.OWNER, _ended_process())
     other = Search(search.folder)
     assert run(other) == 5
-    assert trials.retried(trials.all_trials(other.study)) == {0}
-    again = next(trial for trial in trials.all_trials(other.study) if trials.retried_trials(trial))
-    assert again.user_attrs[trials.CELL] == search.job(0, {}).fingerprint
+    assert stored_trials.retried(stored_trials.all_trials(other.study)) == {0}
+    again = next(trial for trial in stored_trials.all_trials(other.study) if stored_trials.retried_trials(trial))
+    assert again.user_attrs[stored_trials.CELL] == search.job(0, {}).fingerprint
     assert (other.counts().failed, other.counts().running) == (0, 0)
 
 
 def test_a_candidate_over_the_budget_that_a_killed_runner_left_is_infeasible(search: Search) -> None:
     search.finish(search.take())
     lost = search.study.ask({"model.width": optuna.distributions.IntDistribution(32, 128, step=32)})
-    lost.set_user_attr(trials.OWNER, _ended_process())
-    lost.set_user_attr(trials.INFEASIBLE, True)
+    lost.set_user_attr(stored_trials.OWNER, _ended_process())
+    lost.set_user_attr(stored_trials.INFEASIBLE, True)
     lost.set_constraint("parameters", 0.5)
     run(Search(search.folder))
     assert search.trial(lost.number).state == TrialState.PRUNED
-    assert trials.is_infeasible(search.trial(lost.number))
+    assert stored_trials.is_infeasible(search.trial(lost.number))
 
 
 def test_a_trial_of_a_runner_that_is_alive_and_has_not_begun_its_cell_is_left_to_it(search: Search) -> None:
     job = search.take()
     alive = {"host": socket.gethostname(), "pid": os.getppid(), "run": "another"}
     alive["began"] = psutil.Process(os.getppid()).create_time()
-    optuna.trial.Trial(search.study, search.trial(0)._trial_id).set_user_attr(trials.OWNER, alive)
+    optuna.trial.Trial(search.study, search.trial(0)._trial_id).set_user_attr(stored_trials.OWNER, alive)
     assert Search(search.folder).take().fingerprint != job.fingerprint
-    assert search.trial(0).user_attrs[trials.OWNER] == alive
+    assert search.trial(0).user_attrs[stored_trials.OWNER] == alive
 
 
 @pytest.fixture
@@ -485,9 +489,9 @@ def test_on_a_database_a_trial_that_was_lost_at_once_is_asked_for_again_and_is_n
     run(other)
     counts = other.counts()
     assert (counts.trained, counts.running, counts.failed) == (2, 0, 0)
-    again = next(trial for trial in trials.all_trials(other.study) if trials.retried_trials(trial))
-    assert (trials.retried_trials(again), again.user_attrs[trials.CELL]) == ([0], lost.fingerprint)
-    assert trials.retried(trials.all_trials(other.study)) == {0}
+    again = next(trial for trial in stored_trials.all_trials(other.study) if stored_trials.retried_trials(trial))
+    assert (stored_trials.retried_trials(again), again.user_attrs[stored_trials.CELL]) == ([0], lost.fingerprint)
+    assert stored_trials.retried(stored_trials.all_trials(other.study)) == {0}
 
 
 def test_a_trial_that_two_runners_asked_for_at_once_is_withdrawn(tmp_path: Path) -> None:
@@ -496,7 +500,7 @@ def test_a_trial_that_two_runners_asked_for_at_once_is_withdrawn(tmp_path: Path)
     search.asking._left = 1  # as it was before the other one asked
     late = search.study.ask()
     assert search.asking._begin(late) is None
-    assert trials.is_surplus(search.trial(1))
+    assert stored_trials.is_surplus(search.trial(1))
     assert search.counts().counted == 1
 
 
@@ -507,7 +511,7 @@ def test_a_trial_whose_runner_died_before_it_had_a_cell_is_given_up(
     search.study.ask()
     search.asking._look()
     assert search.counts().running == 1, "it may be on its way"
-    monkeypatch.setattr(trials, "UNBEGUN", -1.0)
+    monkeypatch.setattr(stored_trials, "UNBEGUN", -1.0)
     search.asking._look()
     assert (search.counts().running, search.counts().failed) == (0, 1)
 
@@ -547,14 +551,15 @@ def test_a_study_that_searches_something_else_is_refused(tmp_path: Path, changed
 
 def test_the_best_is_that_on_val_and_the_front_has_no_trial_that_another_beats_in_both(search: Search) -> None:
     run(search, lambda n: (0.3, 0.6, 0.5, 0.2, 0.4)[n % 5])
-    best = trials.best(search.study)
+    best = stored_trials.best(search.study)
     assert best is not None
-    results = [trial for trial in trials.all_trials(search.study) if trials.is_result(trial)]
+    results = [trial for trial in stored_trials.all_trials(search.study) if stored_trials.is_result(trial)]
     assert best.value == max(trial.value or 0.0 for trial in results)
-    front = trials.pareto_front(search.study)
+    front = stored_trials.pareto_front(search.study)
     assert best in front
     for trial in front:
         assert not any(
-            trials.parameters(other) <= trials.parameters(trial) and (other.value or 0.0) > (trial.value or 0.0)
+            stored_trials.parameters(other) <= stored_trials.parameters(trial)
+            and (other.value or 0.0) > (trial.value or 0.0)
             for other in results
         )

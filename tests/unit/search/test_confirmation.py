@@ -16,7 +16,7 @@ from cifar_lab.errors import UsageError
 from cifar_lab.report.confirmation_table import confirmation_markdown, confirmation_sentences
 from cifar_lab.report.html import render_sweep
 from cifar_lab.results.confirmation import Confirmation
-from cifar_lab.search import trials as outcomes
+from cifar_lab.search import stored_trials
 from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.confirmation import (
     BASELINE,
@@ -103,9 +103,9 @@ def test_of_equal_trials_the_smallest_is_best_everywhere(tmp_path: Path, capsys:
     made.trained(0.8)
     for width in (32, 24, 16, 24, 16):
         made.trained(0.8, {"model.width": width, **PLAIN})
-    best = outcomes.best(made.study)
+    best = stored_trials.best(made.study)
     assert best is not None
-    assert [trial.number for trial in outcomes.pareto_front(made.study)] == [best.number] == [3]
+    assert [trial.number for trial in stored_trials.pareto_front(made.study)] == [best.number] == [3]
     assert [trial.number for trial in find_finalists(made.study, made.setting, 2)] == [3, 2]
     page = load_sweep_page(made.study, runs=tmp_path)
     assert page.best is page.trials[3]

@@ -10,7 +10,7 @@ from made.spaces import Told
 from cifar_lab.search import importance
 from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.importance import bootstrap_shares, importance_shares, importances
-from cifar_lab.search.trials import sound
+from cifar_lab.search.stored_trials import sound
 
 LEADER = "optim.name"
 

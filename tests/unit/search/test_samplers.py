@@ -16,7 +16,7 @@ import pytest
 from made.spaces import RATES, WIDTH, space
 
 from cifar_lab.errors import UsageError
-from cifar_lab.search import trials
+from cifar_lab.search import stored_trials
 from cifar_lab.search.dimension import Choice, Real
 from cifar_lab.search.infeasible import completed
 from cifar_lab.search.samplers import LEARNS_CONSTRAINTS, PRUNERS, SAMPLERS, make_pruner, make_sampler
@@ -101,8 +101,8 @@ def test_a_candidate_without_a_value_teaches_what_one_with_the_median_does(name:
         for _ in range(12 if name == "gp" else 40):
             trial = study.ask()
             width = SEARCHED.suggest(trial)["model.width"]
-            trial.set_user_attr(trials.DIFF, {})
-            trial.set_user_attr(trials.COUNTS, {})
+            trial.set_user_attr(stored_trials.DIFF, {})
+            trial.set_user_attr(stored_trials.COUNTS, {})
             trial.set_constraint("parameters", (width - 8) / 8)
             if width <= 8:
                 measured.append(width)
@@ -121,8 +121,8 @@ def test_what_a_sampler_sees_of_an_infeasible_trial_is_in_no_storage() -> None:
     study.set_user_attr("setting", {"objectives": ["accuracy", "params"]})
     for values in ([0.5, 10.0], None, [0.9, 20.0]):
         trial = study.ask()
-        trial.set_user_attr(trials.DIFF, {})
-        trial.set_user_attr(trials.COUNTS, {"parameters": 70, "macs": 1})
+        trial.set_user_attr(stored_trials.DIFF, {})
+        trial.set_user_attr(stored_trials.COUNTS, {"parameters": 70, "macs": 1})
         trial.set_constraint("parameters", -1.0 if values else 2.0)
         study.tell(trial, values, state=None if values else optuna.trial.TrialState.PRUNED)
     assert [trial.values for trial in completed(study.trials, ("accuracy", "params"))][1] == [0.5, 70.0]

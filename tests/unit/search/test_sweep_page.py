@@ -19,7 +19,7 @@ from cifar_lab.config.recipe_file import read_recipe
 from cifar_lab.errors import UsageError
 from cifar_lab.report.html import render_sweep
 from cifar_lab.report.sweep_page import SweepPage
-from cifar_lab.search import importance, trials
+from cifar_lab.search import importance, stored_trials
 from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.study import NOTE, setting_of
 from cifar_lab.search.study_schema import SETTING
@@ -68,7 +68,7 @@ def test_every_trial_is_what_became_of_it() -> None:
 
 def test_what_was_withdrawn_or_never_begun_is_not_shown() -> None:
     made = one_of_each()
-    made.begun({"model.width": 16}).set_user_attr(trials.SURPLUS, True)
+    made.begun({"model.width": 16}).set_user_attr(stored_trials.SURPLUS, True)
     made.study.enqueue_trial({"model.width": 16})
     assert len(loaded(made).trials) == 7
 
@@ -124,7 +124,7 @@ def test_a_stopped_trial_is_counted_as_stopped_and_not_as_running(
     made = Told()
     made.trained(0.8)
     made.begun()
-    made.begun().set_user_attr(trials.CELL, "f" * 64)
+    made.begun().set_user_attr(stored_trials.CELL, "f" * 64)
     tree = study_tree(made.study, tmp_path)
     assert (tree["running"], tree["stopped"]) == (1, 1)
     page = loaded(made, tmp_path)
@@ -146,7 +146,7 @@ def test_what_diverged_is_never_best_whatever_it_had_reached() -> None:
     made.trained(0.95, diverged=True)
     found = loaded(made)
     assert found.best is found.trials[tuned.number]
-    assert found.recipe == made.setting.declared(tuned.user_attrs[trials.DIFF]).model_dump(mode="json")
+    assert found.recipe == made.setting.declared(tuned.user_attrs[stored_trials.DIFF]).model_dump(mode="json")
 
 
 def test_the_recipe_on_the_page_is_one_that_train_takes(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_the_recipe_on_the_page_is_one_that_train_takes(tmp_path: Path) -> None:
     made.trained(0.80)
     best = made.trained(0.85, {"model.blocks": "[2,2,2]"})
     (tmp_path / "best.json").write_text(loaded(made).recipe_text)
-    assert read_recipe(tmp_path / "best.json") == made.setting.declared(best.user_attrs[trials.DIFF])
+    assert read_recipe(tmp_path / "best.json") == made.setting.declared(best.user_attrs[stored_trials.DIFF])
     assert read_recipe(tmp_path / "best.json").train.epochs == 7
 
 
@@ -299,7 +299,7 @@ def test_a_password_is_never_on_the_page(url: str, tmp_path: Path) -> None:
 
 def test_the_accuracy_on_test_is_never_on_the_page(tmp_path: Path) -> None:
     made = noted(tmp_path, spread(8), "cifar-lab sweep")
-    made.trained(0.9, test=TEST, **{trials.CELL: "f" * 64})
+    made.trained(0.9, test=TEST, **{stored_trials.CELL: "f" * 64})
     made.trained(0.8, test=TEST)
     record = CellRecord(tmp_path / ("f" * 64))
     records.end(record, {"test/acc": TEST})

@@ -19,8 +19,8 @@ from optuna.trial import FrozenTrial, TrialState
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.mirror import refresh_runs
 
-Trial = FrozenTrial
-"""Trial as read from a study."""
+StoredTrial = FrozenTrial
+"""Trial as read from a study; other packages, which do not import Optuna, know it by this name."""
 CELL, DIFF, COUNTS, REUSED = "cell", "diff", "counts", "reused"
 """User attributes of a trial: fingerprint of its cell, diff, counts of its network, whether its cell existed."""
 PRUNED_AT, DIVERGED, ERROR, SURPLUS = "pruned_at", "diverged", "error", "surplus"
