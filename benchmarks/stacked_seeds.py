@@ -130,14 +130,14 @@ class StackedStepper(Stepper):
 
     def _drawn(self, epoch: int) -> AugmentationDraws:
         """Return the draws of every seed, (n, k, …)."""
-        run = self.run
+        run = self.trainer
         each = [
             augmentation.draw_epoch(run.recipe.data, len(run.split.train), seed=seed, epoch=epoch) for seed in run.seeds
         ]
         return _of_draws(lambda *tensors: torch.stack(tensors, 1), *each)
 
     def _step(self, offsets: Tensor, moves: bool) -> None:
-        run, recipe, k = self.run, self.run.recipe, len(self.run.seeds)
+        run, recipe, k = self.trainer, self.trainer.recipe, len(self.trainer.seeds)
         assert self._draws is not None, "begin_epoch comes first"
         here = _of_draws(lambda tensor: tensor.flatten(0, 1), self._draws.at(self._at * len(self._offsets) + offsets))
         self._set_rate()
@@ -181,7 +181,7 @@ class Contender:
     """One way to train, which stands where timing may begin, with the images/s of all its seeds by round."""
 
     def __init__(self, name: str, run: Trainer, kind: type[Stepper], options: argparse.Namespace, graph: bool) -> None:
-        self.run, self.rates, self.seeds = run, list[float](), len(getattr(run, "seeds", [0]))
+        self.trainer, self.rates, self.seeds = run, list[float](), len(getattr(run, "seeds", [0]))
         if options.compile:
             run.forward = torch.compile(run.net, dynamic=False)
         self.name, self.stepper = f"{name}{', graph' * graph}", kind(run, graph=graph)
@@ -195,11 +195,11 @@ class Contender:
 
         def step() -> None:
             self.stepper.take()
-            self.run.step += 1
+            self.trainer.step += 1
 
         with self.stepper.on_its_stream():
-            seconds = milliseconds(self.run.device, step, steps) / 1000
-        self.rates.append(self.run.recipe.train.batch_size * self.seeds / seconds)
+            seconds = milliseconds(self.trainer.device, step, steps) / 1000
+        self.rates.append(self.trainer.recipe.train.batch_size * self.seeds / seconds)
 
 
 def contenders(options: argparse.Namespace) -> list[Contender]:
@@ -252,7 +252,7 @@ def main(words: Sequence[str] | None = None) -> None:
         for one in made:
             one.take(steps)
     print(
-        f"width {options.width}, {options.device}, {made[0].run.precision}, {options.layout}"
+        f"width {options.width}, {options.device}, {made[0].trainer.precision}, {options.layout}"
         f"{', compiled' * options.compile}; {rounds} rounds of {steps} steps; torch {torch.__version__}\n"
     )
     print("\n".join(lines(made)))

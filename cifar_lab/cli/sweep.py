@@ -56,7 +56,9 @@ Study = Annotated[
     ),
 ]
 MaybeName = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Name of a study; none: all of them.")]
-RecipeFile = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the best recipe there.")]
+BestRecipeFile = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the best recipe there.")
+]
 Trials = Annotated[int, typer.Option("--trials", min=1, help="Total number of trials, including existing ones.")]
 SpaceName = Annotated[
     str, typer.Option("--space", metavar="NAME|FILE", help="Search space: a built-in name or a file.")
@@ -312,7 +314,7 @@ def sweep_status(
 
 
 def sweep_best(
-    name: Name, output: RecipeFile = None, storage: Storage = None, runs: o.RunsOrZip = o.DEFAULT_RUNS,
+    name: Name, output: BestRecipeFile = None, storage: Storage = None, runs: o.RunsOrZip = o.DEFAULT_RUNS,
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Show the best recipe of a study, and the front of accuracy and parameters; `-o` saves it for `train --recipe`."""

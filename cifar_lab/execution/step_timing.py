@@ -166,10 +166,9 @@ def _trainer(recipe: Recipe, execution: Execution, steps: int, images: ImageShap
     net = build_network(recipe.model, seed=0, images=images, device=device)
     precision = resolved(execution, recipe).precision
     noise = _noise(recipe.train.batch_size * steps, images, device)
-    trainer = Trainer(recipe, 0, net, noise, precision)  # type: ignore[arg-type]
+    trainer = Trainer(recipe, 0, net, noise, precision, graph=execution.graph)  # type: ignore[arg-type]
     if execution.compile and not trainer.callbacks.why_eager:
         trainer.forward = compiled(net)
-    trainer.graph = execution.graph
     return trainer
 
 

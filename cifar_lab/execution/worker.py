@@ -178,8 +178,9 @@ def _train_locked(
     if job.recipe.init_from is not None:
         warm_start(net, CellRecord(job.runs / job.recipe.init_from))
     teachers = load_teachers(job.recipe, job.runs, dataset, device)
-    trainer = Trainer(job.recipe, job.seed, net, parts, execution.precision, teachers)  # type: ignore[arg-type]
-    trainer.graph = execution.graph
+    trainer = Trainer(
+        job.recipe, job.seed, net, parts, execution.precision, teachers, graph=execution.graph  # type: ignore[arg-type]
+    )  # fmt: skip
     why_eager = trainer.callbacks.why_eager if execution.compile or execution.graph else ""
     if execution.compile and not why_eager:
         trainer.forward = compiled(net)

@@ -52,7 +52,7 @@ class Contrast:
         return cls(found=PairedDifference(differences={}, level=CONFIDENCE))
 
     def fields(self) -> dict[str, Any]:
-        """Return the fields of a `Row` that describe the difference."""
+        """Return the fields of a `ComparisonRow` that describe the difference."""
         found, test = self.found, self.found.test
         has_level = found.interval is not None and self.moderated is None
         return {

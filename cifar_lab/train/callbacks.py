@@ -30,28 +30,29 @@ NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*
 class Callback:
     """Base of callbacks, which does nothing at any point.
 
-    `run` is the training: `run.net`, `run.optimizer`, `run.parameters`, `run.split`, `run.recipe`, and its position,
-    `run.epoch` and `run.step`, both from 0. A callback may change weights and gradients; the numbers of a cell must
-    depend on the recipe and the seed alone. So it draws random numbers from `run.random(purpose)`, keeps in
-    `state_dict` what it needs after a resume, and leaves torch's global generator alone.
+    `trainer` is the training: `trainer.net`, `trainer.optimizer`, `trainer.parameters`, `trainer.split`,
+    `trainer.recipe`, and its position, `trainer.epoch` and `trainer.step`, both from 0. A callback may change weights
+    and gradients; the numbers of a cell must depend on the recipe and the seed alone. So it draws random numbers from
+    `trainer.random(purpose)`, keeps in `state_dict` what it needs after a resume, and leaves torch's global generator
+    alone.
 
     One that overrides `after_backward` or `after_step` has all steps taken eagerly: they are neither replayed as a CUDA
     graph nor compiled.
     """
 
-    def begin(self, run: Trainer) -> None:
+    def begin(self, trainer: Trainer) -> None:
         """Prepare for training from the present position; called at each attempt, after `load_state_dict`."""
 
-    def after_backward(self, run: Trainer) -> None:
-        """Act on the gradients of the step `run.step`, in `parameter.grad`, before they are clipped."""
+    def after_backward(self, trainer: Trainer) -> None:
+        """Act on the gradients of the step `trainer.step`, in `parameter.grad`, before they are clipped."""
 
-    def after_step(self, run: Trainer) -> None:
-        """Act after the optimizer's update of the step `run.step`, and those of the averages."""
+    def after_step(self, trainer: Trainer) -> None:
+        """Act after the optimizer's update of the step `trainer.step`, and those of the averages."""
 
-    def after_epoch(self, run: Trainer) -> Mapping[str, float] | None:
-        """Act after the epoch `run.epoch` and its evaluation; return metrics for the journal, by name."""
+    def after_epoch(self, trainer: Trainer) -> Mapping[str, float] | None:
+        """Act after the epoch `trainer.epoch` and its evaluation; return metrics for the journal, by name."""
 
-    def end(self, run: Trainer) -> None:
+    def end(self, trainer: Trainer) -> None:
         """Act after the last epoch, before the test images are evaluated; called once, if the training finishes."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -95,22 +96,22 @@ class Callbacks:
         names = dict.fromkeys(name for name, _ in (*self.after_each_backward, *self.after_each_step))
         return f"train.callbacks: each step calls {', '.join(names)}" if names else ""
 
-    def begin(self, run: Trainer) -> None:
+    def begin(self, trainer: Trainer) -> None:
         """Call `begin` of each."""
         for callback in self._all.values():
-            callback.begin(run)
+            callback.begin(trainer)
 
-    def after_backward(self, run: Trainer) -> None:
+    def after_backward(self, trainer: Trainer) -> None:
         """Call `after_backward` of those that have one."""
         for _, callback in self.after_each_backward:
-            callback.after_backward(run)
+            callback.after_backward(trainer)
 
-    def after_step(self, run: Trainer) -> None:
+    def after_step(self, trainer: Trainer) -> None:
         """Call `after_step` of those that have one."""
         for _, callback in self.after_each_step:
-            callback.after_step(run)
+            callback.after_step(trainer)
 
-    def after_epoch(self, run: Trainer) -> dict[str, float]:
+    def after_epoch(self, trainer: Trainer) -> dict[str, float]:
         """Call `after_epoch` of each, and return the metrics as `key/name`.
 
         Raises:
@@ -118,16 +119,16 @@ class Callbacks:
         """
         values: dict[str, float] = {}
         for key, callback in self._all.items():
-            for name, value in (callback.after_epoch(run) or {}).items():
+            for name, value in (callback.after_epoch(trainer) or {}).items():
                 if not NAME.fullmatch(name):
                     raise CellError(f"train.callbacks: {key} returns '{name}'; a name has letters, digits, _ - . and /")
                 values[f"{key}/{name}"] = _number(key, name, value)
         return values
 
-    def end(self, run: Trainer) -> None:
+    def end(self, trainer: Trainer) -> None:
         """Call `end` of each."""
         for callback in self._all.values():
-            callback.end(run)
+            callback.end(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of each by its key.

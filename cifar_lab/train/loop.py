@@ -53,8 +53,8 @@ class TrainingOutcome:
 class _Saver:
     """Saver of a training's checkpoints, which determines when one is due."""
 
-    def __init__(self, run: Trainer, observer: TrainingObserver) -> None:
-        self._run, self._observer = run, observer
+    def __init__(self, trainer: Trainer, observer: TrainingObserver) -> None:
+        self._trainer, self._observer = trainer, observer
         self._last, self._took = time.monotonic(), 0.0
 
     @property
@@ -69,101 +69,105 @@ class _Saver:
 
     def save(self) -> None:
         began = time.monotonic()
-        self._observer.saved(self._run.epoch, self._run.step, self._run.state_dict())
+        self._observer.saved(self._trainer.epoch, self._trainer.step, self._trainer.state_dict())
         self._last = time.monotonic()
         self._took = self._last - began
 
 
-def fit(run: Trainer, observer: TrainingObserver) -> TrainingOutcome:
-    """Train from the present state of `run` to the end of its recipe.
+def fit(trainer: Trainer, observer: TrainingObserver) -> TrainingOutcome:
+    """Train from the present state of `trainer` to the end of its recipe.
 
-    The results depend only on recipe, seed, images and execution: a run that was saved, killed and resumed ends with
-    the same numbers as an uninterrupted one. The state is saved after the first epoch and then as often as
+    The results depend only on recipe, seed, images and execution: a training that was saved, killed and resumed ends
+    with the same numbers as an uninterrupted one. The state is saved after the first epoch and then as often as
     `SAVING_SHARE` allows, but not after the last epoch, as the result follows at once.
 
     Raises:
         Interrupted: the observer asked to stop; the state was saved.
     """
-    stepper, saver = Stepper(run, graph=run.graph), _Saver(run, observer)
+    stepper, saver = Stepper(trainer, graph=trainer.graph), _Saver(trainer, observer)
     try:
         with stepper.on_its_stream():
-            run.callbacks.begin(run)
+            trainer.callbacks.begin(trainer)
             began = time.monotonic()
-            while run.epoch < run.recipe.train.epochs:
-                diverged_at = _train_epoch(run, stepper, observer, saver)
+            while trainer.epoch < trainer.recipe.train.epochs:
+                diverged_at = _train_epoch(trainer, stepper, observer, saver)
                 if diverged_at is not None:
-                    return TrainingOutcome("diverged", run.epoch + 1, diverged_at, stepper.refused)
-                is_last = run.epoch + 1 == run.recipe.train.epochs
-                if run.swa is not None and is_last:
-                    run.swa.complete(run.split, run.precision, run.seed_of_draws)
-                values = _measure(run)
-                if run.callbacks:
-                    values |= run.callbacks.after_epoch(run)
+                    return TrainingOutcome("diverged", trainer.epoch + 1, diverged_at, stepper.refused)
+                is_last = trainer.epoch + 1 == trainer.recipe.train.epochs
+                if trainer.swa is not None and is_last:
+                    trainer.swa.complete(trainer.split, trainer.precision, trainer.seed_of_draws)
+                values = _measure(trainer)
+                if trainer.callbacks:
+                    values |= trainer.callbacks.after_epoch(trainer)
                     if is_last:
-                        run.callbacks.end(run)
+                        trainer.callbacks.end(trainer)
                 now = time.monotonic()
                 values["epoch_seconds"], began = now - began, now  # includes evaluation and saving
-                run.epoch, run.step, run.epoch_seconds = run.epoch + 1, 0, 0.0
-                observer.epoch(run.epoch, values)
+                trainer.epoch, trainer.step, trainer.epoch_seconds = trainer.epoch + 1, 0, 0.0
+                observer.epoch(trainer.epoch, values)
                 if is_last:
                     break
                 stopping = observer.wants_to_stop()
                 if stopping or saver.is_due:
                     saver.save()
                 if stopping:
-                    raise Interrupted(f"stopped after epoch {run.epoch}")
+                    raise Interrupted(f"stopped after epoch {trainer.epoch}")
     finally:
         stepper.close()
-    return TrainingOutcome("finished", run.epoch, eager=stepper.refused)
+    return TrainingOutcome("finished", trainer.epoch, eager=stepper.refused)
 
 
-def _train_epoch(run: Trainer, stepper: Stepper, observer: TrainingObserver, saver: _Saver) -> int | None:
+def _train_epoch(trainer: Trainer, stepper: Stepper, observer: TrainingObserver, saver: _Saver) -> int | None:
     """Train the rest of the epoch; return the first step (from 1) with a non-finite loss, or None."""
-    began, before = time.monotonic(), run.epoch_seconds
+    began, before = time.monotonic(), trainer.epoch_seconds
     stepper.begin_epoch()
-    while run.step < run.steps_per_epoch:
+    while trainer.step < trainer.steps_per_epoch:
         stepper.take()
-        run.step += 1
-        if run.swa is not None:
-            run.swa.step(run.epoch * run.steps_per_epoch + run.step)
-        observer.step(run.epoch + 1, run.step, run.steps_per_epoch)
-        last = run.step == run.steps_per_epoch
-        if last or run.step % LOOK_EVERY == 0:
-            diverged_at = _first_not_finite(run.losses[: run.step])
+        trainer.step += 1
+        if trainer.swa is not None:
+            trainer.swa.step(trainer.epoch * trainer.steps_per_epoch + trainer.step)
+        observer.step(trainer.epoch + 1, trainer.step, trainer.steps_per_epoch)
+        last = trainer.step == trainer.steps_per_epoch
+        if last or trainer.step % LOOK_EVERY == 0:
+            diverged_at = _first_not_finite(trainer.losses[: trainer.step])
             if diverged_at is not None:
                 return diverged_at
         # A GPU works asynchronously: the elapsed time is correct only after a check, which waits for it.
-        run.epoch_seconds = before + time.monotonic() - began
+        trainer.epoch_seconds = before + time.monotonic() - began
         stopping = observer.wants_to_stop()
         if not last and (stopping or saver.since > SAVE_EVERY):
             saver.save()
             if stopping:
-                raise Interrupted(f"stopped in epoch {run.epoch + 1} after step {run.step} of {run.steps_per_epoch}")
-    run.seconds += run.epoch_seconds
+                raise Interrupted(
+                    f"stopped in epoch {trainer.epoch + 1} after step {trainer.step} of {trainer.steps_per_epoch}"
+                )
+    trainer.seconds += trainer.epoch_seconds
     return None
 
 
-def _measure(run: Trainer) -> dict[str, float]:
+def _measure(trainer: Trainer) -> dict[str, float]:
     """Return the metrics of the epoch just trained; accuracies in [0, 1]."""
-    recipe, name = run.recipe, run.split.watched_name
-    clean = evaluate_network(run.evaluated, run.split.clean_train, recipe.data, run.precision)  # always with one view
-    watched = evaluate_network(run.evaluated, run.split.watched, recipe.data, run.precision)
-    norms = run.norms if run.scaler is None else run.norms[run.norms.isfinite()]
+    recipe, name = trainer.recipe, trainer.split.watched_name
+    clean = evaluate_network(
+        trainer.evaluated, trainer.split.clean_train, recipe.data, trainer.precision
+    )  # always with one view
+    watched = evaluate_network(trainer.evaluated, trainer.split.watched, recipe.data, trainer.precision)
+    norms = trainer.norms if trainer.scaler is None else trainer.norms[trainer.norms.isfinite()]
     values = {
-        "train/loss": run.losses.mean().item(),
+        "train/loss": trainer.losses.mean().item(),
         "clean_train/loss": clean.loss,
         "clean_train/acc": clean.accuracy,
         f"{name}/loss": watched.loss,
         f"{name}/acc": watched.accuracy,
-        "lr": run.lr(run.steps_per_epoch - 1),
+        "lr": trainer.lr(trainer.steps_per_epoch - 1),
         "grad_norm": norms.mean().item(),
-        "images_seen": float(run.images_seen),
-        "images_per_second": len(run.split.train) / run.epoch_seconds,
-        "seconds": run.seconds,
+        "images_seen": float(trainer.images_seen),
+        "images_per_second": len(trainer.split.train) / trainer.epoch_seconds,
+        "seconds": trainer.seconds,
     }
     values |= {f"{name}/{key}": value for key, value in measure_metrics(recipe.train.metrics, watched).items()}
-    if run.scaler is not None:  # steps with an overflow in fp16 gradients, which the scaler skips
-        values["skipped_steps"] = float(len(run.norms) - len(norms))
+    if trainer.scaler is not None:  # steps with an overflow in fp16 gradients, which the scaler skips
+        values["skipped_steps"] = float(len(trainer.norms) - len(norms))
     return values
 
 

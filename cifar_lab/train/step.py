@@ -1,10 +1,10 @@
 """One training step, from the images to the updated weights: taken eagerly, or replayed as one CUDA graph.
 
 A step does not use the host. Image indices, learning rate, and the position of the loss are read from tensors on the
-device, which the step itself advances. Random numbers are drawn for a whole epoch ahead (`augment.draw`); only dropout
-and stochastic depth draw in the step, from a generator that is seeded before each one. So the same code runs eagerly on
-every device, and is captured on CUDA, where launching its roughly 500 kernels one by one takes longer than computing
-them.
+device, which the step itself advances. Random numbers are drawn for a whole epoch ahead (`augmentation.draw_epoch`);
+only dropout and stochastic depth draw in the step, from a generator that is seeded before each one. So the same code
+runs eagerly on every device, and is captured on CUDA, where launching its roughly 500 kernels one by one takes longer
+than computing them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EAGER_FIRST = 3
 
 
 class Stepper:
-    """Take the training steps of `run`, whose state stays in `run` and is saved and loaded there.
+    """Take the training steps of `trainer`, whose state stays in `trainer` and is saved and loaded there.
 
     With `graph`, full batches are replayed as a CUDA graph from the fourth one on. Each graph is compared with the
     eager step that it replaces, bit for bit, when it is captured; if it differs, or cannot be captured, all steps stay
@@ -44,26 +44,26 @@ class Stepper:
         refused: reason why no graph is used; empty if there is none.
     """
 
-    def __init__(self, run: Trainer, *, graph: bool = False) -> None:
-        self.run = run
-        self.refused = why_no_graph(run) if graph else ""
+    def __init__(self, trainer: Trainer, *, graph: bool = False) -> None:
+        self.trainer = trainer
+        self.refused = why_no_graph(trainer) if graph else ""
         graph = graph and not self.refused
-        self._draws_in_step = _draws_in_step(run.recipe.model)
+        self._draws_in_step = _draws_in_step(trainer.recipe.model)
         self._wanted = graph
         self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
         """Graphs by whether Lookahead interpolates in the step."""
-        self._stream = torch.cuda.Stream(run.device) if graph else None
+        self._stream = torch.cuda.Stream(trainer.device) if graph else None
         self._eager = 0
-        batch = run.recipe.train.batch_size
-        self._offsets = torch.arange(batch, device=run.device)
-        self._at = torch.zeros(1, dtype=torch.int64, device=run.device)
-        """Step of the epoch, (1,), equal to `run.step` on the host."""
+        batch = trainer.recipe.train.batch_size
+        self._offsets = torch.arange(batch, device=trainer.device)
+        self._at = torch.zeros(1, dtype=torch.int64, device=trainer.device)
+        """Step of the epoch, (1,), equal to `trainer.step` on the host."""
         self._numbers: list[float] = []
-        self._rates = torch.zeros(run.steps_per_epoch, device=run.device)
+        self._rates = torch.zeros(trainer.steps_per_epoch, device=trainer.device)
         """Learning rate of each step of the epoch, (steps,)."""
         self._draws: AugmentationDraws | None = None
         self._ahead: tuple[int, Future[AugmentationDraws]] | None = None
-        self._drawer = ThreadPoolExecutor(1, "draws") if run.device.type == "cuda" else None
+        self._drawer = ThreadPoolExecutor(1, "draws") if trainer.device.type == "cuda" else None
 
     @property
     def captured(self) -> bool:
@@ -71,26 +71,26 @@ class Stepper:
         return bool(self._graphs)
 
     def begin_epoch(self) -> None:
-        """Draw the random numbers of the epoch `run.epoch`, and set the position to its step `run.step`."""
-        run = self.run
-        run.net.train()
+        """Draw the random numbers of the epoch `trainer.epoch`, and set the position to its step `trainer.step`."""
+        trainer = self.trainer
+        trainer.net.train()
         with self.on_its_stream():
-            drawn = self._drawn(run.epoch)
+            drawn = self._drawn(trainer.epoch)
             if self._draws is None or not self._wanted:
-                self._draws = _moved(drawn, run.device)
+                self._draws = _moved(drawn, trainer.device)
             else:  # a graph reads the memory that it was captured with
                 for field in fields(AugmentationDraws):
                     getattr(self._draws, field.name).copy_(getattr(drawn, field.name))
-            self._numbers = [run.lr(step) for step in range(run.steps_per_epoch)]
-            if run.rate is not None:
+            self._numbers = [trainer.lr(step) for step in range(trainer.steps_per_epoch)]
+            if trainer.rate is not None:
                 self._rates.copy_(torch.tensor(self._numbers))
-            self._at.fill_(run.step)
+            self._at.fill_(trainer.step)
 
     def take(self) -> None:
-        """Take the step `run.step` of the current epoch; the caller increments it."""
-        run, batch = self.run, self.run.recipe.train.batch_size
-        left = len(run.split.train) - run.step * batch
-        moves = run.lookahead is not None and run.lookahead.advance()
+        """Take the step `trainer.step` of the current epoch; the caller increments it."""
+        trainer, batch = self.trainer, self.trainer.recipe.train.batch_size
+        left = len(trainer.split.train) - trainer.step * batch
+        moves = trainer.lookahead is not None and trainer.lookahead.advance()
         with self.on_its_stream():
             if not self._wanted or left < batch:
                 self._take_eagerly(self._offsets[:left], moves)
@@ -102,7 +102,7 @@ class Stepper:
                 self._graphs[moves].replay()
             else:
                 self._take_and_capture(moves)
-        run.images_seen += min(left, batch)
+        trainer.images_seen += min(left, batch)
 
     @contextmanager
     def on_its_stream(self) -> Iterator[None]:
@@ -110,7 +110,7 @@ class Stepper:
 
         Entered around a whole training, it avoids switching streams in each step.
         """
-        if self._stream is None or self._stream == (here := torch.cuda.current_stream(self.run.device)):
+        if self._stream is None or self._stream == (here := torch.cuda.current_stream(self.trainer.device)):
             yield
             return
         self._stream.wait_stream(here)
@@ -128,24 +128,26 @@ class Stepper:
 
     def _drawn(self, epoch: int) -> AugmentationDraws:
         """Return the draws of `epoch` on the CPU; with a GPU, those of the next epoch are made in parallel."""
-        run = self.run
+        trainer = self.trainer
 
         def draw(epoch: int) -> AugmentationDraws:
-            count, side = len(run.split.train), run.split.shape.side
-            return augmentation.draw_epoch(run.recipe.data, count, seed=run.seed_of_draws, epoch=epoch, side=side)
+            count, side = len(trainer.split.train), trainer.split.shape.side
+            return augmentation.draw_epoch(
+                trainer.recipe.data, count, seed=trainer.seed_of_draws, epoch=epoch, side=side
+            )
 
         if self._drawer is None:
             return draw(epoch)
         ahead, self._ahead = self._ahead, None
         drawn = ahead[1].result() if ahead is not None and ahead[0] == epoch else draw(epoch)
-        if epoch + 1 < run.recipe.train.epochs:
+        if epoch + 1 < trainer.recipe.train.epochs:
             self._ahead = epoch + 1, self._drawer.submit(draw, epoch + 1)
         return drawn
 
     def _take_and_capture(self, moves: bool) -> None:
         """Take one step eagerly and once more as a new graph, which is kept if both give the same bits."""
-        run = self.run
-        state = [*run.tensors(), self._at]
+        trainer = self.trainer
+        state = [*trainer.tensors(), self._at]
         before = [tensor.clone() for tensor in state]
         self._take_eagerly(self._offsets, moves)
         eager = [tensor.clone() for tensor in state]
@@ -163,18 +165,18 @@ class Stepper:
             self._wanted = False
             self._graphs.clear()
             torch._foreach_copy_(state, eager)
-            run.optimizer.zero_grad(set_to_none=True)
-            if run.scaler is not None:  # it keeps state on the host
-                run.scaler._per_optimizer_states.clear()
-            if run.device.type == "cuda":
-                _end_capture_of_chance(run.device)
+            trainer.optimizer.zero_grad(set_to_none=True)
+            if trainer.scaler is not None:  # it keeps state on the host
+                trainer.scaler._per_optimizer_states.clear()
+            if trainer.device.type == "cuda":
+                _end_capture_of_chance(trainer.device)
             return
         self._graphs[moves] = graph
 
     def _capture(self, moves: bool) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
         pool = next((other.pool() for other in self._graphs.values()), None)
-        self.run.optimizer.zero_grad(set_to_none=True)  # a graph keeps its gradients in its own memory
+        self.trainer.optimizer.zero_grad(set_to_none=True)  # a graph keeps its gradients in its own memory
         with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"):
             self._step(self._offsets, moves)
         return graph
@@ -185,44 +187,45 @@ class Stepper:
 
     def _seed_draws(self) -> None:
         """Seed the generator from which the layers that draw do so in their order, stochastic depth before dropout."""
-        run = self.run
+        trainer = self.trainer
         if self._draws_in_step:
-            torch.manual_seed(stream(run.seed_of_draws, "dropout", run.epoch, run.step))
+            torch.manual_seed(stream(trainer.seed_of_draws, "dropout", trainer.epoch, trainer.step))
 
     def _step(self, offsets: Tensor, moves: bool) -> None:
         """Train on the images at `offsets`, (B,), of the batch; `moves`: whether Lookahead interpolates."""
-        run, recipe, draws = self.run, self.run.recipe, self._draws
+        trainer, recipe, draws = self.trainer, self.trainer.recipe, self._draws
         assert draws is not None, "begin_epoch comes first"
         here = draws.at(self._at * recipe.train.batch_size + offsets)
         self._set_rate()
-        images, labels = run.split.train.take(here.order)
-        inputs, targets = augmentation.augment(images, labels, here, recipe.data, run.split.classes)
-        run.optimizer.zero_grad(set_to_none=True)
-        taught = run.distillation
+        images, labels = trainer.split.train.take(here.order)
+        inputs, targets = augmentation.augment(images, labels, here, recipe.data, trainer.split.classes)
+        trainer.optimizer.zero_grad(set_to_none=True)
+        taught = trainer.distillation
         seen = inputs[: len(labels)]  # without the views of AugMix's consistency
-        soft = taught.soft_targets(seen, run.precision) if taught is not None else None  # one for both passes of SAM
+        # The soft targets are the same for both passes of SAM.
+        soft = taught.soft_targets(seen, trainer.precision) if taught is not None else None
         loss = self._pass(inputs, targets, soft)
-        if run.sam is not None:
+        if trainer.sam is not None:
             self._seed_draws()  # both passes have one mask
-            run.sam.second_pass(lambda: self._pass(inputs, targets, soft))
-        if run.scaler is not None:
-            run.scaler.unscale_(run.optimizer)
-        if run.callbacks.after_each_backward:
-            run.callbacks.after_backward(run)
-        norm = clip(run.parameters, recipe.optim.clip)
-        if run.scaler is None:
-            run.optimizer.step()
+            trainer.sam.second_pass(lambda: self._pass(inputs, targets, soft))
+        if trainer.scaler is not None:
+            trainer.scaler.unscale_(trainer.optimizer)
+        if trainer.callbacks.after_each_backward:
+            trainer.callbacks.after_backward(trainer)
+        norm = clip(trainer.parameters, recipe.optim.clip)
+        if trainer.scaler is None:
+            trainer.optimizer.step()
         else:
-            run.scaler.step(run.optimizer)
-            run.scaler.update()
-        if moves and run.lookahead is not None:
-            run.lookahead.interpolate()
-        if run.ema is not None:
-            run.ema.step()
-        if run.callbacks.after_each_step:
-            run.callbacks.after_step(run)
-        run.losses.index_copy_(0, self._at, loss.detach().to(run.losses.dtype).reshape(1))
-        run.norms.index_copy_(0, self._at, norm.detach().to(run.norms.dtype).reshape(1))
+            trainer.scaler.step(trainer.optimizer)
+            trainer.scaler.update()
+        if moves and trainer.lookahead is not None:
+            trainer.lookahead.interpolate()
+        if trainer.ema is not None:
+            trainer.ema.step()
+        if trainer.callbacks.after_each_step:
+            trainer.callbacks.after_step(trainer)
+        trainer.losses.index_copy_(0, self._at, loss.detach().to(trainer.losses.dtype).reshape(1))
+        trainer.norms.index_copy_(0, self._at, norm.detach().to(trainer.norms.dtype).reshape(1))
         self._at.add_(1)
 
     def _pass(self, inputs: Tensor, targets: Tensor, soft_targets: Tensor | None) -> Tensor:
@@ -230,40 +233,40 @@ class Stepper:
 
         `soft_targets`: log-probabilities of the teachers, (B, classes); None without teachers.
         """
-        run, policy = self.run, self.run.recipe.data.policy
-        with autocast(run.precision, run.device):
-            logits = run.forward(inputs)
+        trainer, policy = self.trainer, self.trainer.recipe.data.policy
+        with autocast(trainer.precision, trainer.device):
+            logits = trainer.forward(inputs)
         views = logits.float().chunk(policy.views)
-        loss = F.cross_entropy(views[0], targets, label_smoothing=run.recipe.train.label_smoothing)
-        if run.distillation is not None and soft_targets is not None:
-            loss = run.distillation.loss(views[0], soft_targets, loss)
+        loss = F.cross_entropy(views[0], targets, label_smoothing=trainer.recipe.train.label_smoothing)
+        if trainer.distillation is not None and soft_targets is not None:
+            loss = trainer.distillation.loss(views[0], soft_targets, loss)
         if policy.views > 1:
             loss = loss + policy.consistency * consistency_loss(views)
-        (loss if run.scaler is None else run.scaler.scale(loss)).backward()
+        (loss if trainer.scaler is None else trainer.scaler.scale(loss)).backward()
         return loss
 
     def _set_rate(self) -> None:
-        run = self.run
-        if run.rate is not None:
-            run.rate.copy_(self._rates.index_select(0, self._at).squeeze(0))
+        trainer = self.trainer
+        if trainer.rate is not None:
+            trainer.rate.copy_(self._rates.index_select(0, self._at).squeeze(0))
             return
-        for group in run.optimizer.param_groups:
-            group["lr"] = self._numbers[run.step]
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = self._numbers[trainer.step]
 
 
-def why_no_graph(run: Trainer) -> str:
+def why_no_graph(trainer: Trainer) -> str:
     """Return the reason why a training's steps cannot be a CUDA graph, or an empty string."""
-    name = run.recipe.optim.name
-    if run.device.type != "cuda":
-        return f"a {run.device.type} device has no CUDA graphs"
-    if run.rate is None:
+    name = trainer.recipe.optim.name
+    if trainer.device.type != "cuda":
+        return f"a {trainer.device.type} device has no CUDA graphs"
+    if trainer.rate is None:
         return f"{name} takes its learning rate from the host"
-    if run.scaler is not None and not getattr(run.optimizer, "_step_supports_amp_scaling", False):
+    if trainer.scaler is not None and not getattr(trainer.optimizer, "_step_supports_amp_scaling", False):
         # torch's gradient scaler waits for the device before each step of such an optimizer
         return f"{name} in fp16 waits to know whether a step is left out"
-    if run.sam is not None and _draws_in_step(run.recipe.model):
+    if trainer.sam is not None and _draws_in_step(trainer.recipe.model):
         return "sharpness-aware minimization seeds dropout's generator twice in a step"
-    return run.callbacks.why_eager
+    return trainer.callbacks.why_eager
 
 
 def _draws_in_step(model: ModelConfig) -> bool:

@@ -28,11 +28,13 @@ class Trainer:
 
     def __init__(
         self, recipe: Recipe, seed: int, net: nn.Module, split: Split, precision: Precision,
-        teachers: Sequence[nn.Module] = (),
+        teachers: Sequence[nn.Module] = (), *, graph: bool = False,
     ) -> None:  # fmt: skip
         """Build the optimizer and the averages around `net`; load a warm start into `net` before.
 
-        `teachers`: the networks of `recipe.teachers`, on the device of `net`.
+        Args:
+            teachers: the networks of `recipe.teachers`, on the device of `net`.
+            graph: replay each step as one CUDA graph, if possible.
         """
         distill = recipe.train.distill
         assert bool(teachers) == bool(distill.weight), "a recipe that distills, and no other, is trained with teachers"
@@ -41,8 +43,8 @@ class Trainer:
         self.seed_of_draws = seed_of_draws(seed, recipe.init_from)
         self.device = split.train.images.device
         self.forward: nn.Module = net
-        self.graph = False
-        """Replay each step as one CUDA graph, if possible; read when the training begins."""
+        """The network that a step calls; set it to the compiled one before the training begins."""
+        self.graph = graph
         self.parameters = list(net.parameters())
         reads_rate = self.device.type == "cuda" and recipe.optim.name in OPTIMIZERS.built_in
         self.rate = torch.zeros((), device=self.device) if reads_rate else None

@@ -148,15 +148,15 @@ class Noise(Callback):
     def __init__(self, *, size: float = 0.01) -> None:
         self.size, self.added = size, 0.0
 
-    def after_backward(self, run: Trainer) -> None:
-        chance = run.random("noise")
-        for parameter in run.parameters:
+    def after_backward(self, trainer: Trainer) -> None:
+        chance = trainer.random("noise")
+        for parameter in trainer.parameters:
             assert parameter.grad is not None
             parameter.grad += self.size * torch.randn(parameter.shape, generator=chance)
         self.added += self.size
         self.size *= 0.9
 
-    def after_epoch(self, run: Trainer) -> Mapping[str, float]:
+    def after_epoch(self, trainer: Trainer) -> Mapping[str, float]:
         return {"added": self.added}
 
     def state_dict(self) -> dict[str, Any]:
@@ -179,8 +179,8 @@ class StatelessNoise(Noise):
 class GlobalNoise(Callback):
     """Draws from torch's generator as it is."""
 
-    def after_step(self, run: Trainer) -> None:
-        for parameter in run.parameters:
+    def after_step(self, trainer: Trainer) -> None:
+        for parameter in trainer.parameters:
             parameter.data += 0.01 * torch.randn(parameter.shape)
 
 
@@ -189,24 +189,24 @@ class Diary(Callback):
 
     calls: list[str]
 
-    def begin(self, run: Trainer) -> None:
-        self.calls = [f"begin {run.epoch}/{run.step}"]
+    def begin(self, trainer: Trainer) -> None:
+        self.calls = [f"begin {trainer.epoch}/{trainer.step}"]
 
-    def after_epoch(self, run: Trainer) -> None:
-        self.calls.append(f"epoch {run.epoch}/{run.step}")
+    def after_epoch(self, trainer: Trainer) -> None:
+        self.calls.append(f"epoch {trainer.epoch}/{trainer.step}")
 
-    def end(self, run: Trainer) -> None:
+    def end(self, trainer: Trainer) -> None:
         self.calls.append("end")
 
 
 class FullDiary(Diary):
     """Writes down the steps, too."""
 
-    def after_backward(self, run: Trainer) -> None:
-        self.calls.append(f"backward {run.epoch}/{run.step}")
+    def after_backward(self, trainer: Trainer) -> None:
+        self.calls.append(f"backward {trainer.epoch}/{trainer.step}")
 
-    def after_step(self, run: Trainer) -> None:
-        self.calls.append(f"step {run.epoch}/{run.step}")
+    def after_step(self, trainer: Trainer) -> None:
+        self.calls.append(f"step {trainer.epoch}/{trainer.step}")
 
 
 class AlienState(Callback):
@@ -217,17 +217,17 @@ class AlienState(Callback):
 
 
 class NotANumber(Callback):
-    def after_epoch(self, run: Trainer) -> Mapping[str, float]:
+    def after_epoch(self, trainer: Trainer) -> Mapping[str, float]:
         return {"norm": float("nan")}
 
 
 class OddName(Callback):
-    def after_epoch(self, run: Trainer) -> Mapping[str, float]:
+    def after_epoch(self, trainer: Trainer) -> Mapping[str, float]:
         return {"norm of α": 1.0}
 
 
 class ManyNumbers(Callback):
-    def after_epoch(self, run: Trainer) -> Mapping[str, Any]:
+    def after_epoch(self, trainer: Trainer) -> Mapping[str, Any]:
         return {"one": torch.ones(1), "norms": torch.ones(3)}
 
 

@@ -47,7 +47,7 @@ def nets(recipe: Recipe, seeds: Sequence[int], dtype: torch.dtype) -> list[ResNe
 
 
 def take(stepper: Stepper, dtype: torch.dtype, steps: int = STEPS) -> None:
-    run = stepper.run
+    run = stepper.trainer
     if dtype == torch.float64:
         run.forward = In64(run.net)
     stepper.begin_epoch()
