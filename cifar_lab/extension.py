@@ -230,6 +230,18 @@ def build(group: Group, target: str, options: Mapping[str, Any], *supplied: Any,
         raise RecipeError(f"{group} {target}: {described(error)}") from error
 
 
+def build_function(path: str, group: Group, target: str, options: Mapping[str, Any]) -> Any:
+    """Return the function that a factory makes; `path`: beginning of the message about another value.
+
+    Raises:
+        RecipeError: as `build`, or the factory makes something else.
+    """
+    made = build(group, target, options)
+    if not callable(made):
+        raise RecipeError(f"{path}{target}: its factory returns {type(made).__name__}, not a function")
+    return made
+
+
 def identity(group: Group, target: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a fingerprint holds of an extension: its name, its version, and options that are not defaults."""
     valid = _validated(group, target, options)

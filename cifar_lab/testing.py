@@ -40,8 +40,8 @@ from cifar_lab.train import checkpoint
 from cifar_lab.train.evaluate import Evaluation
 from cifar_lab.train.loop import fit
 from cifar_lab.train.lr_schedule import factor
+from cifar_lab.train.metrics import measure_metrics
 from cifar_lab.train.optimizer import build_optimizer
-from cifar_lab.train.registry import measure_metrics
 from cifar_lab.train.trainer import Trainer
 
 __all__ = [

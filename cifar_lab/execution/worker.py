@@ -43,7 +43,7 @@ from cifar_lab.store.record_files import (
 from cifar_lab.train import cell_artifacts, checkpoint, resume
 from cifar_lab.train.evaluate import evaluate_network
 from cifar_lab.train.loop import TrainingOutcome, fit
-from cifar_lab.train.registry import measure_metrics
+from cifar_lab.train.metrics import measure_metrics
 from cifar_lab.train.trainer import Trainer
 from cifar_lab.train.whiten import whiten
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cifar_lab.errors import Interrupted
 from cifar_lab.train.evaluate import evaluate_network
-from cifar_lab.train.registry import measure_metrics
+from cifar_lab.train.metrics import measure_metrics
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
 

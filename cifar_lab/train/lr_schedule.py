@@ -1,14 +1,20 @@
-"""Learning rate as a pure function of the position in training, without state."""
+"""Learning rate as a pure function of the position in training, without state.
+
+The factory of a user's schedule, `module:function`, returns a function from the progress of training, in [0, 1), to a
+factor of the learning rate.
+"""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Callable
 from functools import lru_cache
 
+from cifar_lab.config.built_in_names import SCHEDULES
 from cifar_lab.config.recipe import Recipe, ScheduleConfig
-from cifar_lab.extension import Options
-from cifar_lab.train.registry import schedule_factor
+from cifar_lab.errors import CellError
+from cifar_lab.extension import Options, build_function
 
 _EDGE = 1e-9
 """Tolerance of positions, which are quotients: 0.3 / 0.1 is slightly less than 3, which must not delay a change."""
@@ -40,6 +46,18 @@ def factor(schedule: ScheduleConfig, progress: float) -> float:
         case "warm_restarts":
             return _warm_restarts(progress, schedule.period, schedule.period_growth)
     return schedule_factor(schedule.name, Options(schedule.options), progress)
+
+
+def schedule_factor(name: str, options: Options, progress: float) -> float:
+    """Return the factor of the learning rate of a user's schedule at `progress`, in [0, 1).
+
+    Raises:
+        CellError: it is not a finite number of at least 0.
+    """
+    value = float(_users_schedule(name, Options(options))(progress))
+    if not (math.isfinite(value) and value >= 0):
+        raise CellError(f"schedule.name={name}: its factor at {progress:g} is {value}, not a finite number from 0 up")
+    return value
 
 
 def lr_at(schedule: ScheduleConfig, lr: float, *, step: int, steps_per_epoch: int, epochs: int) -> float:
@@ -103,6 +121,11 @@ def _ends_of_cycles(cycle: float, first: int, steps: int) -> tuple[int, ...]:
     left = steps - first
     cycles = min(left, max(1, round(left / (cycle * steps))))
     return tuple(first + round(left * number / cycles) for number in range(1, cycles + 1))
+
+
+@lru_cache(maxsize=64)
+def _users_schedule(name: str, options: Options) -> Callable[[float], float]:
+    return build_function("schedule.name=", SCHEDULES.group, name, options)  # type: ignore[no-any-return]
 
 
 def _fall(progress: float) -> float:

@@ -14,8 +14,9 @@ from cifar_lab.errors import CellError, CifarLabError, RecipeError, described
 from cifar_lab.extension import Group, Options
 from cifar_lab.models.registry import OF_A_DEVICE
 from cifar_lab.train.callbacks import require_callback
+from cifar_lab.train.lr_schedule import schedule_factor
+from cifar_lab.train.metrics import build_metric
 from cifar_lab.train.optimizer import require_optimizer
-from cifar_lab.train.registry import build_metric, schedule_factor
 
 IMAGES = 4
 """Images that an augmentation is tried on."""
