@@ -47,6 +47,17 @@ def many(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def many_are(count: int, noun: str) -> str:
+    """Return a number with its noun and verb: `1 cell is`, `1,200 cells are`."""
+    return f"{many(count, noun)} {'is' if count == 1 else 'are'}"
+
+
+def in_points(fraction: float) -> str:
+    """Return a fraction of accuracy in percentage points: `1 point`, `0.5 points`."""
+    value = f"{100 * fraction:g}"
+    return f"{value} point" + ("" if value == "1" else "s")
+
+
 def markdown(text: str) -> str:
     """Return `text` as one line that Markdown shows literally: no markup, no link, no HTML."""
     escaped = MARKDOWN.sub(r"\\\1", printable(text))

@@ -38,8 +38,6 @@ STYLES = {
 UNSETTLED = {"size open", "inconclusive", "not measured"}
 """Statuses after which more seeds may settle a claim."""
 HEADINGS = ("claim", "compares", "status", "measured")
-GAP = 2
-"""Spaces between two columns."""
 WIDEST = (48, 28, 19, 60)
 """Maximum width of each column, however wide the terminal is."""
 FOLDED = ((3, 36), (0, 28), (1, 18), (3, 24))
@@ -232,7 +230,7 @@ def _stacked(own: Sequence[JudgedClaim], shared: Sequence[str]) -> Iterator[Text
 
 
 def _table(own: Sequence[JudgedClaim], widths: Sequence[int], shared: Sequence[str]) -> Table:
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, console.GAP, 0, 0))
     for heading, width in zip(HEADINGS, widths, strict=True):
         made.add_column(heading, width=width, overflow="fold")
     quote = None
@@ -256,11 +254,11 @@ def _widths(findings: Sequence[JudgedClaim], room: int) -> list[int] | None:
     ]
     wished = zip(HEADINGS, *texts, strict=True)
     widths = [min(max(map(len, column)), most) for column, most in zip(wished, WIDEST, strict=True)]
-    widths[3] = max(widths[3], min(WIDEST[3], room - sum(widths[:3]) - 3 * GAP))
+    widths[3] = max(widths[3], min(WIDEST[3], room - sum(widths[:3]) - 3 * console.GAP))
     for column, narrowest in FOLDED:
-        over = sum(widths) + 3 * GAP - room
+        over = sum(widths) + 3 * console.GAP - room
         widths[column] -= max(0, min(over, widths[column] - narrowest))
-    return widths if sum(widths) + 3 * GAP <= room else None
+    return widths if sum(widths) + 3 * console.GAP <= room else None
 
 
 def _total(findings: Sequence[JudgedClaim]) -> Text:

@@ -15,7 +15,7 @@ from rich.live import Live
 from cifar_lab.cli import console
 from cifar_lab.store.stopped_cell import count_states
 from cifar_lab.terminal import is_terminal
-from cifar_lab.text import many
+from cifar_lab.text import many, many_are
 
 if TYPE_CHECKING:
     from cifar_lab.inspect.status import AblationStatus
@@ -123,8 +123,7 @@ def _abandoned(found: list[AblationStatus]) -> Iterator[str]:
             commands += [invocation.again or invocation.command] if asked else []
             wanted -= asked
         missing = status.counts()["missing"]
-        cells = "1 cell is" if missing == 1 else f"{missing} cells are"
-        yield f"{status.setting.latest.ablation}: {cells} missing and nobody is training; to go on:"
+        yield f"{status.setting.latest.ablation}: {many_are(missing, 'cell')} missing and nobody is training; to go on:"
         yield from (f"  {command}" for command in dict.fromkeys(commands))
 
 

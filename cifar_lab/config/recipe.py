@@ -28,11 +28,9 @@ from cifar_lab.config.built_in_names import (
     ExtensionOptions,
     require_no_options,
 )
-from cifar_lab.config.distillation_config import DistillationConfig as DistillationConfig
 from cifar_lab.config.identity import DRAWS as DRAWS
 from cifar_lab.config.identity import NUMERICS as NUMERICS
 from cifar_lab.config.identity import SCHEDULE_FIELDS
-from cifar_lab.config.identity import WITH_MOMENTUM as WITH_MOMENTUM
 from cifar_lab.config.model_config import ModelConfig as ModelConfig
 from cifar_lab.config.model_config import SEConfig as SEConfig
 from cifar_lab.config.optimizer_config import ClipConfig as ClipConfig
@@ -44,7 +42,6 @@ from cifar_lab.config.recipe_part import LARGEST as LARGEST
 from cifar_lab.config.recipe_part import Count, Fraction, RecipePart, with_name
 from cifar_lab.config.train_config import CallbackConfig as CallbackConfig
 from cifar_lab.config.train_config import MetricConfig as MetricConfig
-from cifar_lab.config.train_config import SWAConfig as SWAConfig
 from cifar_lab.config.train_config import TrainConfig as TrainConfig
 from cifar_lab.errors import RecipeError, nearest, plain_rule, shortened
 from cifar_lab.extension import NOTEBOOK, OWN, Group, Options, Registered, check_options, not_of_a_file

@@ -18,7 +18,6 @@ from cifar_lab.config.scale import Scale
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.errors import DamageError, UsageError
 from cifar_lab.execution.resolved_recipes import make_recipes
-from cifar_lab.execution.resolved_recipes import parse_seeds as parse_seeds  # part of the interface of a plan
 from cifar_lab.models.cost import BUDGET, Cost, network_cost
 from cifar_lab.results.comparison import MIXED
 from cifar_lab.store.cell_record import ENDED, CellRecord, State, advice_on_damage

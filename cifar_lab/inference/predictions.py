@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from cifar_lab.inference.input_images import InputImages
 from cifar_lab.inference.network_outputs import Floats, compute_logits, how_all, load_members, softmax
 from cifar_lab.inference.run_names import ChosenRuns, require_same_classes
 from cifar_lab.report.notebook import Tabular
+from cifar_lab.results.stats.unlabelled import mean_agreement
 
 Classes = NDArray[np.int64]
 
@@ -104,16 +104,10 @@ def predict_images(
         ids=given.ids, classes=classes, labels=probabilities.argmax(axis=1).astype(np.int64),
         probabilities=probabilities, members=tuple(run.name for run in chosen.runs), source=given.source,
         how=how_all(members), has_own_ids=given.has_own_ids,
-        unanimous=unanimous_share(answers), pairwise=pairwise_agreement(answers), notes=(*chosen.notes, *given.notes),
+        unanimous=unanimous_share(answers), pairwise=mean_agreement(list(answers)), notes=(*chosen.notes, *given.notes),
     )  # fmt: skip
 
 
 def unanimous_share(answers: NDArray[np.integer]) -> float | None:
     """Return the share of images on which all agree, given (members, N) classes; None for one member."""
     return float((answers == answers[0]).all(axis=0).mean()) if len(answers) > 1 else None
-
-
-def pairwise_agreement(answers: NDArray[np.integer]) -> float | None:
-    """Return the mean share of images on which two members agree, given (members, N) classes; None for one member."""
-    shares = [float((answers[a] == answers[b]).mean()) for a, b in combinations(range(len(answers)), 2)]
-    return float(np.mean(shares)) if shares else None

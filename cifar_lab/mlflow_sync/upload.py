@@ -27,6 +27,7 @@ from cifar_lab.store.cell_record import ENDED, CellRecord
 from cifar_lab.store.invocation import Invocation
 from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.journal import read_points
+from cifar_lab.text import many_are
 
 Files = Callable[[Invocation], Mapping[str, str]]
 """Function that returns further artifacts of an invocation, by file name."""
@@ -138,8 +139,7 @@ def lacks(runs: Path, invocation: Invocation, say: Callable[[str], None]) -> boo
 
 def left_behind(count: int) -> str:
     """Return the line on how many cells the store did not take in time, and what to do."""
-    cells = "1 cell is" if count == 1 else f"{count} cells are"
-    return f"{cells} not wholly in MLflow yet; `cifar-lab sync` ships the rest"
+    return f"{many_are(count, 'cell')} not wholly in MLflow yet; `cifar-lab sync` ships the rest"
 
 
 def reports(runs: Path, find: Callable[[str], Ablation | None]) -> Files:

@@ -20,7 +20,7 @@ COLOURS = 3
 STEM_KERNEL = 3
 PATCH = COLOURS * STEM_KERNEL**2
 FILTERS = 2 * PATCH
-"""Number of fixed filters of a whitening stem (`models.whitening`)."""
+"""Number of fixed filters of a whitening stem: each occurs with both signs, so that the next ReLU loses nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

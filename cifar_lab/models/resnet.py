@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from cifar_lab.config import recipe
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.seeding import stream
+from cifar_lab.models.cost import FILTERS
 from cifar_lab.models.se import SEBlock
-from cifar_lab.models.whitening import FILTERS, Whitening
+from cifar_lab.models.whitening import Whitening
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,

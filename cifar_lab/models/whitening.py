@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SIDE = 3
-PATCH = 3 * SIDE * SIDE
-FILTERS = 2 * PATCH
-"""Number of filters: each occurs with both signs, so that the following ReLU loses no information."""
+from cifar_lab.models.cost import FILTERS, PATCH
+from cifar_lab.models.cost import STEM_KERNEL as SIDE
+
 EPSILON = 5e-4
 """Added to the variances, as patches hardly vary in the last directions (Jordan's value)."""
 

@@ -14,7 +14,7 @@ from cifar_lab.results.stats.group_sequential import last_look_widening
 from cifar_lab.results.stats.moderated import family_of, moderated_seeds_needed
 from cifar_lab.results.stats.multiple_comparisons import per_comparison
 from cifar_lab.results.stats.power import MOST, seeds_needed
-from cifar_lab.text import many
+from cifar_lab.text import in_points, many
 
 PARTLY = " where it trains"
 """Suffix of a verdict over the seeds in which the variant did not diverge."""
@@ -92,7 +92,7 @@ def _equivalent(rows: Sequence[ComparisonRow], margin: float) -> list[str]:
     if not rows:
         return []
     verb = "is" if len(rows) == 1 else "are"
-    return [f"{_names(rows)} {verb} equivalent to {_other(rows)} within {_amount(margin)}"]
+    return [f"{_names(rows)} {verb} equivalent to {_other(rows)} within {in_points(margin)}"]
 
 
 def _undecided(rows: Sequence[ComparisonRow], comparison: Comparison, *, is_all: bool) -> str:
@@ -111,7 +111,7 @@ def _more_seeds(comparison: Comparison, pairs: int) -> str:
         return "2 or more are needed"
     if (deviation := pooled_deviation(comparison)) is None:
         return "3 or more would tell how many are needed" if pairs < 3 else "no difference varies with the seed"
-    needed, amount = _needed(comparison, deviation), _amount(comparison.margin)
+    needed, amount = _needed(comparison, deviation), in_points(comparison.margin)
     if needed is None:
         return f"more than {MOST:,} would be needed to show {amount}"
     if needed <= pairs:
@@ -162,11 +162,6 @@ def _names(rows: Sequence[ComparisonRow]) -> str:
     if len(names) > SHOWN + 1:
         names = [*names[:SHOWN], f"{len(names) - SHOWN} more"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _amount(fraction: float) -> str:
-    value = f"{100 * fraction:g}"
-    return f"{value} point" + ("" if value == "1" else "s")
 
 
 # Verdicts, setting and claims

@@ -12,6 +12,7 @@ from cifar_lab.errors import UsageError, nearest
 from cifar_lab.results.final_metrics import PEAK
 from cifar_lab.results.stats.convergence import EpochsToThreshold, one_tenth, still_rises
 from cifar_lab.results.stats.decision import RULE
+from cifar_lab.text import in_points
 
 if TYPE_CHECKING:
     from cifar_lab.store.invocation import VariancePrior
@@ -320,7 +321,7 @@ class Comparison:
         """The rule, what its intervals hold for, and what so few seeds cannot show."""
         lines = [
             f"{self._interval()}, over seeds; for this test set and this split",
-            f"margin: {_points(self.margin)}; {RULE}",
+            f"margin: {in_points(self.margin)}; {RULE}",
         ]
         return lines + self._rules() + self._smallest()
 
@@ -329,7 +330,7 @@ class Comparison:
         lines = []
         if self.margin_before is not None:
             margin, since = self.margin_before
-            lines.append(f"the margin was {_points(margin)} before invocation {since}, when results could be seen")
+            lines.append(f"the margin was {in_points(margin)} before invocation {since}, when results could be seen")
         if self.stopping is not None:
             verdicts = [row.verdict for row in self.rows] + [effect.verdict for effect in self.effects]
             lines += self.stopping.words(all_decided="undecided" not in verdicts)
@@ -385,10 +386,6 @@ def _rises(rising: list[ComparisonRow]) -> str:
     """Return the range of the rises of all rows: `every row, +6.1 to +12.4`."""
     rises = [100 * (row.rise or 0) for row in rising]
     return f"every row, {min(rises):+z.1f} to {max(rises):+z.1f}"
-
-
-def _points(fraction: float) -> str:
-    return f"{100 * fraction:g} point" + ("" if 100 * fraction == 1 else "s")
 
 
 def _end(rising: list[ComparisonRow]) -> str:

@@ -25,8 +25,8 @@ from cifar_lab.store.selection import Selection
 
 BASELINE = "baseline"
 """Name of the variant that the finalists are compared with."""
-USUAL_TOP, USUAL_SEEDS = 3, 5
-"""Number of finalists, and of fresh seeds, unless others are asked for."""
+USUAL_SEEDS = 5
+"""Number of fresh seeds, unless others are asked for."""
 FEWEST_SEEDS = 2
 """Minimum number of seeds: one has no deviation, so no interval."""
 

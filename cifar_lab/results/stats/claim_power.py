@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -13,7 +12,7 @@ from scipy import stats
 from scipy.special import ndtr
 
 from cifar_lab.results.stats.moderated import Family, critical_value, moderated_scales
-from cifar_lab.results.stats.power import POWER
+from cifar_lab.results.stats.power import POWER, first_enough
 
 FEASIBLE = 100
 """Most seeds of a variant that are called feasible."""
@@ -105,7 +104,7 @@ class TrueClaim:
         def enough(pairs: int) -> bool:
             return self.power(replace(design, pairs=pairs)) >= wanted
 
-        return _first(enough, 1, FEASIBLE)
+        return first_enough(enough, 1, FEASIBLE)
 
     def detectable(self, design: ClaimDesign, wanted: float = POWER) -> float | None:
         """Return the smallest true difference that a `better` claim without a size is supported for with `wanted`.
@@ -118,15 +117,5 @@ class TrueClaim:
         def enough(steps: int) -> bool:
             return replace(self, difference=steps * 1e-4).power(design) >= wanted
 
-        steps = _first(enough, 0, 10_000)
+        steps = first_enough(enough, 0, 10_000)
         return None if steps is None else steps * 1e-4
-
-
-def _first(enough: Callable[[int], bool], low: int, high: int) -> int | None:
-    """Return the first number in (low, high] that is enough, where all that follow are too; None if none is."""
-    if not enough(high):
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high

@@ -29,7 +29,7 @@ from scipy import stats
 
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
 from cifar_lab.results.stats.paired import ALIKE, Interval
-from cifar_lab.results.stats.power import MOST, POWER
+from cifar_lab.results.stats.power import MOST, POWER, first_enough
 
 PRIOR = 4.0
 """Degrees of freedom that the mean of all variances counts for."""
@@ -182,11 +182,8 @@ def moderated_seeds_needed(
     """
     if deviation <= 0:
         return 2
-    if moderated_power(MOST, difference, deviation, comparisons, family, wider) < wanted:
-        return None
-    low, high = 1, MOST
-    while high - low > 1:
-        middle = (low + high) // 2
-        enough = moderated_power(middle, difference, deviation, comparisons, family, wider) >= wanted
-        low, high = (low, middle) if enough else (middle, high)
-    return high
+
+    def enough(pairs: int) -> bool:
+        return moderated_power(pairs, difference, deviation, comparisons, family, wider) >= wanted
+
+    return first_enough(enough, 1, MOST)

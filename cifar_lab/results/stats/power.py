@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from scipy import stats
 
@@ -37,10 +38,14 @@ def seeds_needed(difference: float, std: float, level: float, wanted: float = PO
     `std` is taken as known. The result grows with its square, which few seeds estimate badly: from five pairs, nine
     estimates in ten lie between 0.18 and 2.4 times the true value; from twenty, between 0.53 and 1.6.
     """
-    if power(MOST, difference, std, level) < wanted:
+    return first_enough(lambda pairs: power(pairs, difference, std, level) >= wanted, 1, MOST)
+
+
+def first_enough(enough: Callable[[int], bool], low: int, high: int) -> int | None:
+    """Return the first number in (low, high] that is enough, where all that follow are too; None if none is."""
+    if not enough(high):
         return None
-    low, high = 1, MOST  # invariant: `low` never suffices, `high` always does
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if power(middle, difference, std, level) >= wanted else (middle, high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
     return high

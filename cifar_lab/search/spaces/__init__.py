@@ -13,8 +13,6 @@ from cifar_lab.errors import SpaceError, nearest
 from cifar_lab.search.dimension import RandomTrial
 from cifar_lab.search.space import Space
 
-DEFAULT = "writeup"
-
 
 def space_names() -> list[str]:
     """Return the names of the built-in spaces, sorted."""

@@ -16,7 +16,8 @@ from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.errors import AblationError, BudgetError, RecipeError, UsageError
-from cifar_lab.execution.plan import Plan, as_dict, make_plan, parse_seeds
+from cifar_lab.execution.plan import Plan, as_dict, make_plan
+from cifar_lab.execution.resolved_recipes import parse_seeds
 from cifar_lab.models.cost import network_cost
 from cifar_lab.store.cell_record import CellRecord
 
