@@ -25,7 +25,7 @@ STEPS = """
 import sys, time, torch
 from torch.nn import functional as F
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.models.resnet import build_network
+from cifar_lab.models.registry import build_network
 
 net = build_network(Recipe().override({"model.width": int(sys.argv[1]), "model.blocks": [1, 1]}).model, seed=0)
 images, labels = torch.randn(128, 3, 32, 32).contiguous(memory_format=torch.channels_last), torch.arange(128) % 10

@@ -158,7 +158,7 @@ def make_confirmation(
 def _rank(accuracy: float | None, row: ComparisonRow, control: str) -> tuple[float, int, bool, int, str]:
     """Return a sort key, the best first: of equal accuracies fewer parameters, then the control, then the lower trial.
 
-    Without an accuracy a recipe is last. The order is that of `search.trials.ranked`; variants are `t000`, `t001`, ….
+    Without an accuracy a recipe is last. The order is that of `search.stored_trials.ranked`; variants are `t000`, ….
     """
     lost = 1.0 if accuracy is None else -accuracy
     return (lost, row.parameters, row.variant != control, len(row.variant), row.variant)
