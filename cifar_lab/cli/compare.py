@@ -83,10 +83,11 @@ def compare(
 
 def print_comparison(comparison: Comparison, *, everything: bool = False) -> None:
     """Print the result as one table and one sentence, with the notes that matter; `everything`: all tables."""
+    from cifar_lab.report import table_notes
     from cifar_lab.report.summary import comparison_sentence
     from cifar_lab.report.table_content import comparison_tables, result_table
 
-    for line in comparison.header():
+    for line in table_notes.header(comparison):
         console.show_wrapped(line)
     for sheet in comparison_tables(comparison) if everything else [result_table(comparison)]:
         if sheet.caption:
@@ -96,16 +97,17 @@ def print_comparison(comparison: Comparison, *, everything: bool = False) -> Non
     console.out.print()
     if sentence := comparison_sentence(comparison):
         console.show_wrapped(sentence, "bold")
-    for line in comparison.footer() if everything else _notes(comparison):
+    for line in table_notes.footer(comparison) if everything else _notes(comparison):
         console.show_wrapped(line, "dim")
 
 
 def _notes(comparison: Comparison) -> list[str]:
     """Return what is not in the means, what may change how the result is read, and where the rest is."""
+    from cifar_lab.report import table_notes
     from cifar_lab.report.summary import count_unfinished
 
-    lines = [count_unfinished(comparison), *comparison.notes()]
-    lines += [f"{line}; --all shows more" for line in comparison.intervals()]
+    lines = [count_unfinished(comparison), *table_notes.notes(comparison)]
+    lines += [f"{line}; --all shows more" for line in table_notes.intervals(comparison)]
     return [line for line in lines if line]
 
 

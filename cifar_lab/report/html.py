@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from cifar_lab.ablation.ablation import METRICS
 from cifar_lab.config.overrides import format_overrides
 from cifar_lab.inspect.progress import CellProgress
-from cifar_lab.report import summary, table_content
+from cifar_lab.report import summary, table_content, table_notes
 from cifar_lab.report.ablation_page import (
     STATES,
     AblationPage,
@@ -88,8 +88,8 @@ def _environment() -> Environment:
     environment.filters |= {each.__name__: each for each in functions}
     environment.globals |= {each.__name__: each for each in functions}
     environment.globals |= {
-        "summary": summary, "tables": table_content, "charts": comparison_charts, "curves": learning_curves,
-        "sweep": sweep_charts, "GLYPHS": GLYPHS, "FOLDED": FOLDED,
+        "summary": summary, "tables": table_content, "notes": table_notes, "charts": comparison_charts,
+        "curves": learning_curves, "sweep": sweep_charts, "GLYPHS": GLYPHS, "FOLDED": FOLDED,
     }  # fmt: skip
     environment.tests["measured"] = lambda entry: isinstance(entry, AblationPage)
     return environment

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from cifar_lab.config.overrides import as_typed
 from cifar_lab.errors import UsageError
-from cifar_lab.report import table_content
+from cifar_lab.report import table_content, table_notes
 from cifar_lab.report.charts import comparison as charts
 from cifar_lab.report.summary import comparison_sentence
 
@@ -107,8 +107,9 @@ def _columns(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, A
 def comparison_html(comparison: Comparison) -> Markup:
     """Return a comparison as the terminal shows it: header, table, sentence and the notes that matter."""
     sheet: TextTable = table_content.result_table(comparison)
-    parts = [html_paragraphs(comparison.header()), html_table(sheet.headings, sheet.rows, sheet.numbers)]
-    parts += [html_paragraphs([comparison_sentence(comparison), *comparison.notes(), *comparison.intervals()])]
+    parts = [html_paragraphs(table_notes.header(comparison)), html_table(sheet.headings, sheet.rows, sheet.numbers)]
+    notes = [*table_notes.notes(comparison), *table_notes.intervals(comparison)]
+    parts += [html_paragraphs([comparison_sentence(comparison), *notes])]
     return Markup("").join(parts)
 
 
@@ -130,7 +131,7 @@ def comparison_figure(comparison: Comparison, figsize: tuple[float, float] | Non
         if not (width > 0 and height > 0 and math.isfinite(width + height)):
             raise UsageError(f"figsize is width and height in inches, as in (3.3, 1.6), got {figsize!r}")
         size = (width, height)
-    rows, title = charts.difference_rows(comparison), comparison.header()[0]
+    rows, title = charts.difference_rows(comparison), table_notes.header(comparison)[0]
     if any(row.dots for row in rows):
         axis = charts.difference_axis(comparison)
         return charts.draw_forest(

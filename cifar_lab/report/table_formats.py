@@ -11,6 +11,7 @@ from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
+from cifar_lab.report import table_notes
 from cifar_lab.report.table_content import TextTable, comparison_tables, published_table
 from cifar_lab.results.comparison import Comparison
 
@@ -26,10 +27,10 @@ _SIGNED = re.compile(r"\[[-+][\d.]+, [-+][\d.]+\]|(?<![\w.\-+])[-+]\d+(?:\.\d+)?
 
 def as_markdown(comparison: Comparison) -> str:
     """Return header, tables, footer and provenance in Markdown."""
-    parts = [_listed(comparison.header())]
+    parts = [_listed(table_notes.header(comparison))]
     for sheet in comparison_tables(comparison):
         parts += [[sheet.caption], _table(sheet)]
-    parts += [_listed(comparison.footer()), _listed(comparison.made)]
+    parts += [_listed(table_notes.footer(comparison)), _listed(comparison.made)]
     return "\n\n".join("\n".join(part) for part in parts if any(part)) + "\n"
 
 
@@ -39,8 +40,9 @@ def as_latex(comparison: Comparison, *, everything: bool = False) -> str:
     What must be known stands in the caption and below the table, and how the numbers came about in comments.
     """
     made = ["% needs \\usepackage{booktabs}", *(f"% {line}" for line in comparison.made)]
-    notes = comparison.footer() if everything else [*comparison.intervals(), *comparison.notes()]
-    made += ["", *_latex_table(published_table(comparison), " · ".join(comparison.header()), notes)]
+    few = [*table_notes.intervals(comparison), *table_notes.notes(comparison)]
+    notes = table_notes.footer(comparison) if everything else few
+    made += ["", *_latex_table(published_table(comparison), " · ".join(table_notes.header(comparison)), notes)]
     for sheet in comparison_tables(comparison)[1:] if everything else ():
         made += ["", *_latex_table(sheet, sheet.caption, [])]
     return "\n".join(made) + "\n"

@@ -1,29 +1,19 @@
-"""Comparison of an ablation's variants: its numbers, with header and footer for their interpretation."""
+"""Comparison of an ablation's variants: its numbers and where they come from."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from cifar_lab.config.overrides import format_overrides
 from cifar_lab.errors import UsageError, nearest
-from cifar_lab.results.final_metrics import PEAK
-from cifar_lab.results.stats.convergence import EpochsToThreshold, one_tenth, still_rises
-from cifar_lab.results.stats.decision import RULE
-from cifar_lab.text import in_points
+from cifar_lab.results.stats.convergence import EpochsToThreshold
 
 if TYPE_CHECKING:
     from cifar_lab.store.invocation import VariancePrior
 
 MIXED = "mixed"
 """In place of a protocol where the variants differ in it."""
-MIXED_EXECUTION = "* this row, or this row and the control, mix executions (device, threads, precision, compile)"
-SHORT = 12
-"""Digits of a fingerprint that a note shows."""
-MOST_NAMED = 3
-"""Rows that a note names one by one where it is about all of them."""
 UNFINISHED = ("missing", "running", "failed", "diverged", "pruned", "damaged")
 """States of cells that are not part of the mean; a `ComparisonRow` counts each."""
 
@@ -156,31 +146,6 @@ class StoppingSummary:
     critical: tuple[float, ...] = ()
     """Critical value of the moderated intervals at each look; empty for Student's."""
 
-    def words(self, *, all_decided: bool) -> list[str]:
-        """Return the lines of the footer on the rule."""
-        if self.dropped:
-            return ["a stopping rule was dropped after results were seen: intervals are not protected against looking"]
-        looks, last = ", ".join(map(str, self.looks)), self.seen == len(self.looks)
-        until = "and not all is decided" if last and not all_decided else "until all is decided"
-        lines = [
-            f"seeds are added by a rule, {until}: looks after {looks} seeds, {self.seen} taken; the intervals hold at "
-            f"every look (alpha spending: {self.spending}), {self._method()}",
-            "the seeds needed: by the intervals of the last look; p: as if there had been one look; "
-            "Δ of a variant that was decided early is biased away from 0",
-        ]
-        if self.before:
-            many = "1 seed was" if self.before == 1 else f"{self.before} seeds were"
-            lines.append(
-                f"{many} compared before the rule was begun: what could be concluded then is not accounted for"
-            )
-        return lines
-
-    def _method(self) -> str:
-        """Return how wide the intervals of each look are."""
-        if not self.critical:
-            return "Student's, each at the level of its look"
-        return f"± {', '.join(f'{value:.2f}' for value in self.critical)} moderated standard errors"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -261,137 +226,3 @@ class Comparison:
         against = {row.against for row in self.rows if row.variant in variants}
         rows = tuple(row for row in self.rows if row.variant in variants or row.variant in against)
         return replace(self, rows=rows, effects=self.effects if len(rows) == len(self.rows) else ())
-
-    def header(self) -> list[str]:
-        """Return the lines that stand above a table: what was compared, on which data, and by what."""
-        setting = format_overrides(self.overrides)
-        lines = [f"{self.ablation} · scale {self.scale} · {self.data}" + (f" · {setting}" if setting else "")]
-        against = "the stage before" if self.chain else self.control
-        compared = any(row.difference is not None for row in self.rows)
-        lines.append(self._metric() + (f" · Δ against {against}, paired by seed" if compared else ""))
-        more = f", the latest of {self.invocations} in this setting" if self.invocations > 1 else ""
-        lines.append(f"invocation {self.invocation}{more}")
-        return lines
-
-    def _metric(self) -> str:
-        if self.metric == PEAK:
-            return "peak accuracy on test over the epochs: selected on test"
-        if self.metric == "val/acc":
-            return "accuracy on val, of the last weights; a search does not look at test"
-        if self.protocol == MIXED:
-            return "accuracy on test, of the last weights; protocols differ: writeup looked at it in every epoch"
-        return "accuracy on test, of the last weights, looked at once"
-
-    def footer(self) -> list[str]:
-        """Return what must be known before a number is believed."""
-        lines = self._caveats()
-        if self.comparisons and any(row.differences for row in self.rows):
-            lines += self._statistics()
-        if any(row.continues and row.epochs_to for row in self.rows):
-            lines.append("a stage that goes on from another begins warm: its speed is compared with nothing")
-        return lines + self._last()
-
-    def notes(self) -> list[str]:
-        """Return the part of `footer` that may change how the result is read; nothing of the method."""
-        differs = self.comparisons and any(row.differences for row in self.rows)
-        return self._caveats() + (self._rules() if differs else []) + self._last()
-
-    def intervals(self) -> list[str]:
-        """Return what the intervals hold for, in a line; none without intervals."""
-        together = f", together for {self.comparisons} comparisons" if self.comparisons > 1 else ""
-        has_some = any(row.interval is not None for row in self.rows)
-        return [f"interval: {100 * self.confidence:.0f} % confidence{together}"] if has_some else []
-
-    def _caveats(self) -> list[str]:
-        lines = [f"damaged, and not used: {line}" for line in self.damage]
-        if any(row.mixed_execution for row in self.rows):
-            lines.append(MIXED_EXECUTION)
-        return lines + [self.redeclared] * bool(self.redeclared)
-
-    def _last(self) -> list[str]:
-        """Return which curves still rise, and the other settings."""
-        lines = []
-        if rising := [row for row in self.rows if still_rises(row.rises)]:
-            words = _rises(rising) if len(rising) == len(self.rows) > MOST_NAMED else ", ".join(map(_rise, rising))
-            order = ": a longer training may change the order" if len(self.rows) > 1 else ""
-            lines.append(f"still rising: {words} points in {_end(rising)}{order}")
-        return lines + [f"also there: {other}" for other in self.others]
-
-    def _statistics(self) -> list[str]:
-        """The rule, what its intervals hold for, and what so few seeds cannot show."""
-        lines = [
-            f"{self._interval()}, over seeds; for this test set and this split",
-            f"margin: {in_points(self.margin)}; {RULE}",
-        ]
-        return lines + self._rules() + self._smallest()
-
-    def _rules(self) -> list[str]:
-        """Return how the margin and the number of seeds were changed or fixed."""
-        lines = []
-        if self.margin_before is not None:
-            margin, since = self.margin_before
-            lines.append(f"the margin was {in_points(margin)} before invocation {since}, when results could be seen")
-        if self.stopping is not None:
-            verdicts = [row.verdict for row in self.rows] + [effect.verdict for effect in self.effects]
-            lines += self.stopping.words(all_decided="undecided" not in verdicts)
-        return lines + self._prior()
-
-    def _prior(self) -> list[str]:
-        """Return the variance prior of a single comparison, with the cells that it comes from."""
-        if self.prior is None:
-            return []
-        names, cells = ", ".join(self.prior.ablations), [each[:SHORT] for each in self.prior.fingerprints]
-        return [
-            f"variance prior: {len(cells)} cells of the control that were finished before this study began ({names}), "
-            f"± {100 * math.sqrt(self.prior.variance):.2f} points each: {', '.join(cells)}"
-        ]
-
-    def _interval(self) -> str:
-        """Return one line that names the method of the intervals."""
-        percent = f"interval: {100 * self.confidence:.0f} %"
-        moderated = [row for row in self.rows if row.critical is not None]
-        if moderated and self.prior is not None:
-            return f"{percent}, ± {moderated[0].critical:.2f} standard errors moderated by earlier cells of the control"
-        if moderated:
-            values = sorted({f"{row.critical:.2f}" for row in moderated}, reverse=True)
-            by_look = ", by the look that it was decided at" if len(values) > 1 else ""
-            many = f"{len(moderated)} difference{'s' if len(moderated) > 1 else ''}"
-            return f"{percent} together ({many}), ± {' or '.join(values)} moderated standard errors{by_look}"
-        together = "" if self.comparisons == 1 else f" together ({self.comparisons} differences, Šidák)"
-        return f"{percent}{together}, Student"
-
-    def _smallest(self) -> list[str]:
-        """Return the limits of few pairs: no interval from one pair, no small p-value from several."""
-        compared = [row for row in self.rows if row.differences]
-        lines = []
-        if alone := [row.variant for row in compared if row.pairs == 1]:
-            who = "" if len(alone) == len(compared) else f"{', '.join(alone)}: "
-            lines.append(
-                f"{who}one seed shows no deviation and decides nothing; see how much chance moves: noise_floor"
-            )
-        some = sorted({row.pairs for row in compared if row.pairs > 1})
-        if some:
-            floor, k = 2.0 ** (1 - some[-1]), len(compared)
-            pairs = f"{some[0]} to {some[-1]} pairs" if len(some) > 1 else f"{some[0]} pairs"
-            corrected = f", {min(1.0, k * floor):.3g} where it is the smallest of {k}" if k > 1 else ""
-            lines.append(f"{pairs}: no sign-flip p is below {floor:.3g}{corrected}")
-        return lines
-
-
-def _rise(row: ComparisonRow) -> str:
-    return f"{row.variant} {100 * (row.rise or 0):+z.1f}"
-
-
-def _rises(rising: list[ComparisonRow]) -> str:
-    """Return the range of the rises of all rows: `every row, +6.1 to +12.4`."""
-    rises = [100 * (row.rise or 0) for row in rising]
-    return f"every row, {min(rises):+z.1f} to {max(rises):+z.1f}"
-
-
-def _end(rising: list[ComparisonRow]) -> str:
-    """Return `the last tenth of 200 epochs`; for a short training, the last epoch."""
-    lengths = sorted({row.epochs for row in rising if row.epochs is not None})
-    part = "the last epoch" if lengths and one_tenth(lengths[-1]) == 1 else "the last tenth"
-    if len(lengths) == 1:
-        return f"{part} of {lengths[0]}" + ("" if part == "the last epoch" else " epochs")
-    return part + (f" of {lengths[0]} to {lengths[-1]} epochs" if lengths else " of the epochs")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cifar_lab.report import table_notes
 from cifar_lab.results.comparison import Comparison, ComparisonRow
 from cifar_lab.results.stats.convergence import EpochsToThreshold
 
@@ -47,7 +48,7 @@ NOTHING = row(
 
 
 def text(of: Comparison) -> str:
-    return "\n".join([*of.header(), *of.footer()])
+    return "\n".join([*table_notes.header(of), *table_notes.footer(of)])
 
 
 def reached(mean: float | None, reached: int, of: int = 5) -> EpochsToThreshold:

@@ -11,6 +11,7 @@ import cifar_lab
 from cifar_lab import errors
 from cifar_lab.ablation.ablation import Ablation, Claim, Variant
 from cifar_lab.config.recipe import Recipe
+from cifar_lab.report import table_notes
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +82,7 @@ def test_what_was_never_trained_is_missing(few_images: Path) -> None:
     assert values(comparison, "base") == measured(NEVER, few_images, "base")
     assert comparison.redeclared.startswith("m5 was another recipe in invocation ")
     assert comparison.redeclared.endswith("; m2 is not in the declaration of now, left out")
-    assert comparison.redeclared in comparison.notes()
+    assert comparison.redeclared in table_notes.notes(comparison)
 
 
 def test_a_declaration_with_another_baseline_was_not_run() -> None:
@@ -113,7 +114,7 @@ def test_the_name_alone_shows_all_that_ran_by_it_and_says_so(few_images: Path) -
     assert values(comparison) == measured(SECOND, few_images)
     assert "m5 was another recipe in invocation " in comparison.redeclared
     assert "m2 is not in the declaration of now, kept in this table" in comparison.redeclared
-    assert comparison.redeclared in comparison.footer()
+    assert comparison.redeclared in table_notes.footer(comparison)
 
 
 def test_variants_that_the_overrides_do_not_fit_are_left_out_of_the_table(few_images: Path) -> None:

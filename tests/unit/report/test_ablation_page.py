@@ -9,6 +9,7 @@ from made import records
 
 from cifar_lab.ablation import registry
 from cifar_lab.errors import TrackingError
+from cifar_lab.report import table_notes
 from cifar_lab.report.ablation_page import (
     OTHERS,
     AblationPage,
@@ -243,7 +244,7 @@ def test_without_a_setting_it_is_the_one_that_verify_judges_and_not_the_latest(r
     ((entry,),) = (chapter.entries for chapter in load_chapters(runs.folder, [SE_RATIO]))
     assert isinstance(entry, AblationPage)
     assert entry.comparison == of.comparison
-    assert any(smoke in line for line in of.comparison.footer()), "the other setting is listed"
+    assert any(smoke in line for line in table_notes.footer(of.comparison)), "the other setting is listed"
 
 
 def test_whoever_names_a_setting_gets_that_one(runs: Any) -> None:
@@ -262,7 +263,7 @@ def test_an_ablation_without_claims_is_told_in_its_latest_setting_without_overri
     changed = runs.study(recipe="other", overrides={"train.epochs": 3})
     of = load_ablation_page(runs.folder, silent)
     assert of.comparison.invocation == plain
-    assert any(changed in line for line in of.comparison.footer())
+    assert any(changed in line for line in table_notes.footer(of.comparison))
 
 
 def test_a_claim_of_one_variant_is_told_apart_from_those_of_a_difference(runs: Any) -> None:

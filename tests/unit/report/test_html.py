@@ -11,7 +11,7 @@ from made.comparisons import CONTROL, NOTHING, comparison, row
 from made.studies import DIFFERENCES, LOST, ONE_SEED, WORSE, cell, cells, study
 
 from cifar_lab.ablation.ablation import METRICS
-from cifar_lab.report import html, table_content
+from cifar_lab.report import html, table_content, table_notes
 from cifar_lab.report.ablation_page import (
     AblationPage,
     Chapter,
@@ -105,7 +105,7 @@ def test_every_seed_is_in_the_plot_with_the_number_that_the_table_would_give_it(
 
 def test_header_and_footer_of_the_comparison_are_on_the_page() -> None:
     of, text = study(), read().text
-    for line in [*of.comparison.header(), *of.comparison.footer()]:
+    for line in [*table_notes.header(of.comparison), *table_notes.footer(of.comparison)]:
         assert line in text
 
 

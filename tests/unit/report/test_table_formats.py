@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 from made.comparisons import CONTROL, NOTHING, comparison, reached, row
 
+from cifar_lab.report import table_notes
 from cifar_lab.report.table_content import HEADINGS, comparison_tables, published_table, row_texts
 from cifar_lab.report.table_formats import _with_signs, as_csv, as_latex, as_markdown, latex
 from cifar_lab.results.comparison import Comparison, Effect
@@ -201,4 +202,4 @@ def test_the_csv_has_a_column_for_each_number_of_each_threshold() -> None:
 def test_markdown_carries_header_footer_and_how_the_numbers_were_made() -> None:
     made = ("command: `cifar-lab run-ablation se_ratio`", "hardware: EPYC, 2 cores")
     of = replace(comparison(CONTROL, row(n=3)), others=("--scale small --data cifar10",), made=made)
-    assert all(line in as_markdown(of) for line in [*of.header(), *of.footer(), *made])
+    assert all(line in as_markdown(of) for line in [*table_notes.header(of), *table_notes.footer(of), *made])

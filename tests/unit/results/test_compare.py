@@ -12,6 +12,7 @@ import pytest
 from made import records
 
 from cifar_lab.errors import TrackingError
+from cifar_lab.report import table_notes
 from cifar_lab.results.compare import compare
 from cifar_lab.results.comparison import Comparison, ComparisonRow
 from cifar_lab.store.record_files import DataSource
@@ -99,7 +100,7 @@ def test_in_a_chain_each_stage_is_compared_with_the_one_before(runs: Any) -> Non
     assert made.chain
     assert [row.against for row in made.rows] == [None, "s1", "s2"]
     assert [row.difference for row in made.rows] == [None, pytest.approx(0.2), pytest.approx(-0.1)]
-    assert "the stage before" in made.header()[1]
+    assert "the stage before" in table_notes.header(made)[1]
 
 
 # What is not there

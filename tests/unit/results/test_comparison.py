@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from made.comparisons import CONTROL, NOTHING, UNCOMPARED, comparison, reached, row, text
 
+from cifar_lab.report import table_notes
 from cifar_lab.results.comparison import ComparisonRow, StoppingSummary
 from cifar_lab.results.stats.decision import RULE
 
@@ -15,7 +16,7 @@ from cifar_lab.results.stats.decision import RULE
 
 def rising(*lengths: int | None) -> str:
     of = (row(f"r{i}", rises=(0.031,), epochs=length) for i, length in enumerate(lengths))
-    return next((line for line in comparison(CONTROL, *of).footer() if line.startswith("still rising")), "")
+    return next((line for line in table_notes.footer(comparison(CONTROL, *of)) if line.startswith("still rising")), "")
 
 
 def test_curves_that_still_rise_are_said_with_the_length_of_the_training() -> None:
@@ -25,7 +26,7 @@ def test_curves_that_still_rise_are_said_with_the_length_of_the_training() -> No
 
 def test_where_every_row_rises_the_range_is_said() -> None:
     rows = [row(f"r{i}", rises=(0.01 * i,), epochs=10) for i in range(1, 5)]
-    said = next(line for line in comparison(*rows).footer() if line.startswith("still rising"))
+    said = next(line for line in table_notes.footer(comparison(*rows)) if line.startswith("still rising"))
     assert said.startswith("still rising: every row, +1.0 to +4.0 points in the last epoch of 10:")
 
 
@@ -45,7 +46,7 @@ def test_curves_that_are_flat_or_as_likely_fall_are_not_said() -> None:
 
 
 def test_the_header_names_study_scale_data_overrides_control_and_invocation() -> None:
-    head = "\n".join(comparison(scale="small", overrides={"train.epochs": 30, "optim.lr": 0.05}).header())
+    head = "\n".join(table_notes.header(comparison(scale="small", overrides={"train.epochs": 30, "optim.lr": 0.05})))
     for word in ("se_ratio", "small", "CIFAR-10", "train.epochs=30", "optim.lr=0.05", "r16", "20261122T210000.000"):
         assert word in head
 
@@ -70,7 +71,7 @@ def test_the_header_tells_the_last_weights_from_a_peak_that_was_selected_on_test
 
 
 def test_the_header_says_when_several_invocations_are_read_together() -> None:
-    assert "3" in comparison(invocations=3).header()[-1]
+    assert "3" in table_notes.header(comparison(invocations=3))[-1]
     assert "latest of" not in text(comparison())
 
 

@@ -11,6 +11,7 @@ import pytest
 from made import records
 from scipy import stats
 
+from cifar_lab.report import table_notes
 from cifar_lab.report.summary import comparison_sentence
 from cifar_lab.results.compare import compare
 from cifar_lab.results.comparison import Comparison, ComparisonRow
@@ -86,7 +87,7 @@ def test_the_intervals_of_a_moderated_design_borrow_strength_from_each_other(run
         assert (found.deviation, found.critical, found.level) == (one.deviation, one.critical, None)
         assert found.verdict == decide_verdict(one.interval, comparison.margin)
     assert f"95 % together (3 differences), ± {expected['r4'].critical:.2f} moderated standard errors" in "\n".join(
-        comparison.footer()
+        table_notes.footer(comparison)
     )
 
 
@@ -356,7 +357,7 @@ def test_a_tied_difference_under_a_rule_has_an_interval_if_two_others_vary(runs:
 def test_the_table_says_how_wide_the_intervals_of_each_look_are(runs: Any) -> None:
     end_rule(runs, {"r16": CONTROL, "r4": shifted(-0.02)[:3], "r8": shifted(0.0)})
     comparison = compare(runs.folder, "se_ratio")
-    said = "\n".join(comparison.footer())
+    said = "\n".join(table_notes.footer(comparison))
     assert "the intervals hold at every look (alpha spending: pocock), ± 6.00, 4.50 moderated standard errors" in said
     assert "95 % together (2 differences), ± 6.00 or 4.50 moderated standard errors, by the look" in said
     tree = comparison.as_dict()
@@ -393,10 +394,11 @@ def test_two_or_three_pairs_of_a_single_comparison_have_the_interval_with_the_pr
 
 def test_the_prior_stands_under_the_table_and_in_the_json(runs: Any) -> None:
     comparison = single(runs, 3)
-    line = next(line for line in comparison.notes() if line.startswith("variance prior"))
+    line = next(line for line in table_notes.notes(comparison) if line.startswith("variance prior"))
     assert "10 cells of the control that were finished before this study began (noise_floor), ± 0.20 points" in line
     assert all(fingerprint[:12] in line for fingerprint in PRIOR.fingerprints)
-    assert any("standard errors moderated by earlier cells of the control" in each for each in comparison.footer())
+    footer = "\n".join(table_notes.footer(comparison))
+    assert "standard errors moderated by earlier cells of the control" in footer
     tree = comparison.as_dict()["prior"]
     assert (tree["variance"], tree["metric"], len(tree["fingerprints"])) == (4e-6, "test/acc", 10)
     assert comparison_sentence(comparison)
@@ -408,7 +410,7 @@ def test_from_four_pairs_on_students_interval_is_used_and_the_prior_is_not_menti
     expected = stats.ttest_rel(shifted(-0.02)[:4], CONTROL[:4]).confidence_interval(0.95)
     assert found.interval == pytest.approx((expected.low, expected.high), abs=1e-12)
     assert (found.level, comparison.prior) == (0.95, None)
-    assert not any("prior" in line for line in comparison.footer())
+    assert not any("prior" in line for line in table_notes.footer(comparison))
 
 
 def test_one_pair_has_no_interval_with_a_prior_either(runs: Any) -> None:
