@@ -7,7 +7,6 @@ tried again if no other is faster. Proxies are taken from the environment.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from cifar_lab.data.http_client import TransferError
 from cifar_lab.data.messages import shown
 from cifar_lab.data.progress import Report, reported
 from cifar_lab.errors import DataError
+from cifar_lab.process_settings import number_of
 
 if TYPE_CHECKING:
     import requests
@@ -71,16 +71,9 @@ def slowest_rate() -> float:
     """Return the rate in bytes per second below which a mirror counts as slow.
 
     Raises:
-        DataError: the variable is not a number of at least 0.
+        UsageError: the variable is not a rate.
     """
-    text = os.environ.get(SLOWEST_VARIABLE, "")
-    try:
-        rate = float(text) if text else SLOWEST
-    except ValueError:
-        rate = -1.0
-    if not 0 <= rate < float("inf"):
-        raise DataError(f"{SLOWEST_VARIABLE} is a rate in kB/s, 0 or more, got {shown(text)}")
-    return rate * 1000
+    return 1000 * number_of(SLOWEST_VARIABLE, SLOWEST, low=0, high=1e9, unit="kB/s")
 
 
 def download(remote: RemoteFile, folder: Path, say: Callable[[str], None], *, is_patient: bool) -> Path:

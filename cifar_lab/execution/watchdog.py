@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, field
 
-from cifar_lab.errors import UsageError
+from cifar_lab.process_settings import number_of
 
 STALL_AFTER = 900.0
 """Minimum seconds without progress before a worker counts as stuck."""
@@ -21,18 +20,9 @@ def stall_after() -> float:
     """Return the bound in seconds from the environment, else the default.
 
     Raises:
-        UsageError: the variable is not a number above 0.
+        UsageError: the variable is not a number from 1 up.
     """
-    text = os.environ.get(VARIABLE)
-    if not text:
-        return STALL_AFTER
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not seconds > 0:
-        raise UsageError(f"{VARIABLE}={text}: a number of seconds above 0 is wanted")
-    return seconds
+    return number_of(VARIABLE, STALL_AFTER, low=1, high=1e9, unit="seconds")
 
 
 @dataclass

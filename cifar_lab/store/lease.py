@@ -22,8 +22,9 @@ import uuid
 from collections.abc import Callable
 from typing import Literal
 
-from cifar_lab.errors import CellError, DamageError, ObjectStoreError, UsageError
+from cifar_lab.errors import CellError, DamageError, ObjectStoreError
 from cifar_lab.object_store import ObjectStore, StoredObject, WriteConflict
+from cifar_lab.process_settings import number_of
 from cifar_lab.store import checksum
 from cifar_lab.store.cell_owner import machine
 from cifar_lab.store.stored_json import JsonObject, Number, StoredJson, Text, Whole, parse_stored
@@ -86,18 +87,9 @@ def lease_seconds() -> float:
     """Return the time of a lease in seconds: `CIFAR_LAB_LEASE`, by default `SECONDS`.
 
     Raises:
-        UsageError: the variable is not a number of at least `SHORTEST`.
+        UsageError: the variable is not a number from `SHORTEST` to 86400.
     """
-    text = os.environ.get(VARIABLE, "")
-    if not text:
-        return SECONDS
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not SHORTEST <= seconds <= 86400:
-        raise UsageError(f"{VARIABLE}={text}: a lease has from {SHORTEST:g} to 86400 seconds")
-    return seconds
+    return number_of(VARIABLE, SECONDS, low=SHORTEST, high=86400, unit="seconds")
 
 
 def parse_lease(found: StoredObject) -> LeaseFile | None:

@@ -14,7 +14,7 @@ from made.http_server import Server, serving
 from cifar_lab.data import download, http_client
 from cifar_lab.data.download import ExpectedFile, MirrorFailed, MirrorSlow, RemoteFile
 from cifar_lab.data.progress import amount
-from cifar_lab.errors import DataError
+from cifar_lab.errors import DataError, UsageError
 
 BODY = np.random.default_rng(0).bytes(400_000)
 FILE = ExpectedFile("a.bin", len(BODY), "sha256", hashlib.sha256(BODY).hexdigest())
@@ -170,7 +170,7 @@ def test_a_trickle_counts_as_slow(server: Server, tmp_path: Path, monkeypatch: p
 def test_a_rate_that_is_no_number_is_refused(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIFAR_LAB_MIN_RATE", "fast")
 
-    with pytest.raises(DataError, match="CIFAR_LAB_MIN_RATE is a rate in kB/s, 0 or more, got 'fast'"):
+    with pytest.raises(UsageError, match=r"CIFAR_LAB_MIN_RATE is a number of kB/s from 0 to 1e\+09, got 'fast'"):
         fetch(server, tmp_path)
 
 
