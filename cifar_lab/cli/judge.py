@@ -1,4 +1,4 @@
-"""`judge`: intervals and verdicts for numbers that were made elsewhere."""
+"""`judge`: intervals and verdicts for numbers that were made elsewhere; `results.measurements` reads their file."""
 
 from __future__ import annotations
 

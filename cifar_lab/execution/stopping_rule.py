@@ -1,4 +1,8 @@
-"""Sequential addition of seeds: the stopping rule, the cells of each look, and the undecided comparisons."""
+"""Sequential addition of seeds: the stopping rule, the cells of each look, and the undecided comparisons.
+
+The boundaries are computed in `results.stats.group_sequential`; the command that takes one look after another is in
+`cli.until_decided`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Continued training: the recipe that starts from a finished cell's final weights."""
+"""Continued training: the recipe that starts from a finished cell's final weights.
+
+A worker loads the weights themselves: `trained_weights.warm_start`.
+"""
 
 from __future__ import annotations
 
