@@ -102,7 +102,6 @@ def resolve_request(
     with engine.warm_up(trains=trains) as settle:
         from cifar_lab.execution.device import find_device, is_there, places
         from cifar_lab.execution.estimate import TrainingSpeed, estimate, measure, share
-        from cifar_lab.execution.plan import make_plan
         from cifar_lab.execution.settings import choose_execution, choose_on_cluster, usable_cores
 
         usable = places(find_device(typed.device)) if typed.nodes is None else ()
@@ -110,11 +109,7 @@ def resolve_request(
         choose = choose_execution if typed.nodes is None else partial(choose_on_cluster, typed.nodes)
         chosen_how = partial(choose, typed.device, typed.workers, compile=bool(compile), graph=graph)
         chosen_how(1)  # rejects what no device here supports
-        source, dataset = read_data(source, say)
-        plan = make_plan(
-            ablation, scale=typed.scale, source=source, dataset=dataset, runs=runs, overrides=typed.overrides,
-            variants=typed.variants, seeds=typed.seeds, max_params=typed.max_params,
-        )  # fmt: skip
+        plan = _planned(ablation, typed, source, runs, say)
         execution, count = chosen_how(len(plan.cells), cells_per_gpu=each or 1)
         is_timed = typed.nodes is None or is_there(execution.device)
         settle(is_timed and (is_sweep or bool(plan.to_train(retry_failed=True))))
@@ -125,7 +120,7 @@ def resolve_request(
             say(line)
         pace = measure(plan, execution, say, place=usable[0] if usable else "", done=is_sweep)
         if each is None and typed.workers == "auto" and pace.rates and execution.device == "cuda":
-            images = dataset.train_images.nbytes + dataset.test_images.nbytes
+            images = plan.dataset.train_images.nbytes + plan.dataset.test_images.nbytes
             each, why = share(pace, usable_cores() // max(1, len(usable)), images)
             say(why)
             execution, count = chosen_how(len(plan.cells), cells_per_gpu=each)
@@ -142,7 +137,10 @@ def resolve_plan(
         UsageError: a word, recipe, network or data source is invalid; the first such error.
     """
     check_request(ablation, typed)
-    source = _source(typed, data)
+    return _planned(ablation, typed, _source(typed, data), runs, say)
+
+
+def _planned(ablation: Ablation, typed: RequestArguments, source: str, runs: Path, say: Callable[[str], None]) -> Plan:
     from cifar_lab.execution.plan import make_plan
 
     source, dataset = read_data(source, say)
