@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from cifar_lab.search.budget import SearchBudget
     from cifar_lab.search.space import Space
     from cifar_lab.search.stored_trials import TrialCounts
+    from cifar_lab.search.study import StudySettings
+    from cifar_lab.search.sweep import SweepReport
 
 Study = Annotated[
     str | None,
@@ -103,7 +105,7 @@ def sweep(
     from cifar_lab.mlflow_sync.upload import open_upload
     from cifar_lab.search import storage as stores
     from cifar_lab.search import stored_trials
-    from cifar_lab.search.study import StudySettings, open_study, require_all_trials, study_names
+    from cifar_lab.search.study import open_study, require_all_trials, study_names
     from cifar_lab.search.sweep import run_sweep
     from cifar_lab.search.sweep_page import sweep_files
     from cifar_lab.search.trial_jobs import TrialJobs, trial_name
@@ -120,20 +122,9 @@ def sweep(
             _baseline(study, asks.space), typed._replace(nodes=nodes), data=data, runs=runs.resolve(), say=console.say,
             compile=compile, graph=graph, trains=True, is_sweep=True,
         )  # fmt: skip
-        dataset = found.plan.dataset
-        named = {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash, "source": found.plan.source}
-        budget = replace(asks.budget, images=dataset.shape)
-        budget.require_room(asks.space, overrides=found.plan.overrides)
-        pruner = "none" if len(asks.objectives) > 1 else pruner
-        setting = StudySettings(
-            study=study, space=asks.space, scale=scales.find_scale(scale), data=named,
-            overrides=dict(found.plan.overrides),
-            budget=budget, objectives=asks.objectives, seed=seed, space_source=_place(space),
-            sampler=sampler, pruner=pruner,
-        )  # fmt: skip
-        epochs = setting.recipe({}).train.epochs
+        setting = _settings(study, asks, found, seed=seed, space_source=_place(space), sampler=sampler, pruner=pruner)
         made = samplers.make_sampler(sampler, seed=seed)
-        pruning = samplers.make_pruner(pruner, epochs=epochs)
+        pruning = samplers.make_pruner(setting.pruner, epochs=setting.recipe({}).train.epochs)
         open_asked = partial(open_study, place, setting, made, pruning)
         existing = open_asked() if study in study_names(place) else None  # a new one is created once it is confirmed
         if existing is not None:
@@ -169,15 +160,8 @@ def sweep(
         tree: dict[str, Any] = {**study_tree(opened, runs.resolve()), "trained": report.trained}
         if not as_json:
             print_study(opened, runs.resolve())
-        interrupted = str(report.interrupted) if report.interrupted is not None else ""
-        add_line(f"{study}: {report.trained} trained. {study_sentence(tree)}", interruption=interrupted)
-        code = 0 if tree["total"] >= trials else 1  # a failed trial that was replaced is no failure
-        if report.interrupted is not None:
-            goes_on = "the same command goes on from"
-            goes_on = f"{tree['stopped']} stopped, {goes_on} them" if tree["stopped"] else f"{goes_on} there"
-            console.say(f"{report.interrupted}; {goes_on}")
-            code = report.interrupted.exit_code
-        elif confirm_top is not None and code == 0:
+        code = _conclude(study, report, tree, trials)
+        if report.interrupted is None and confirm_top is not None and code == 0:
             options = confirm_options(
                 data=data, device=device, workers=workers, compile=compile or None, graph=graph,
                 cells_per_gpu=cells_per_gpu, retry_failed=False, until=until, offline=offline, runs=runs, yes=yes,
@@ -194,6 +178,38 @@ def sweep(
         if as_json:
             console.print_json(tree)
     return code
+
+
+def _settings(study: str, asks: _Asked, found: Request, **chosen: Any) -> StudySettings:
+    """Return the settings of a study; `chosen`: its seed, sampler and pruner, and where its space comes from.
+
+    Raises:
+        UsageError: no candidate of the space is within the budget, counted for the classes of the images.
+    """
+    from cifar_lab.search.study import StudySettings
+
+    plan, dataset = found.plan, found.plan.dataset
+    budget = replace(asks.budget, images=dataset.shape)
+    budget.require_room(asks.space, overrides=plan.overrides)
+    if len(asks.objectives) > 1:
+        chosen["pruner"] = "none"
+    named = {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash, "source": plan.source}
+    return StudySettings(
+        study=study, space=asks.space, scale=plan.scale, data=named, overrides=dict(plan.overrides), budget=budget,
+        objectives=asks.objectives, **chosen,
+    )  # fmt: skip
+
+
+def _conclude(study: str, report: SweepReport, tree: dict[str, Any], trials: int) -> int:
+    """Say how a search ended, and return the exit code; a failed trial that was replaced is no failure."""
+    interrupted = str(report.interrupted) if report.interrupted is not None else ""
+    add_line(f"{study}: {report.trained} trained. {study_sentence(tree)}", interruption=interrupted)
+    if report.interrupted is None:
+        return 0 if tree["total"] >= trials else 1
+    goes_on = "the same command goes on from"
+    goes_on = f"{tree['stopped']} stopped, {goes_on} them" if tree["stopped"] else f"{goes_on} there"
+    console.say(f"{report.interrupted}; {goes_on}")
+    return report.interrupted.exit_code
 
 
 class _Asked(NamedTuple):
