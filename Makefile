@@ -19,7 +19,7 @@ demo: .venv/.installed  ## Train a small ablation on embedded data, print its ta
 	@echo "The runs, in a browser:    $(BIN)/cifar-lab ui"
 
 test: .venv/.installed-dev  ## The quick tier: minutes on two cores
-	$(BIN)/python -m pytest -n 2 --durations 25 -m "not slow and not browser and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 25 -m "not slow and not browser and not gpu"
 
 test-all: .venv/.installed-all  ## Everything that this machine can run
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest

@@ -322,7 +322,7 @@ def _finish(
             )
         cell_artifacts.write_artifacts(record, trainer.evaluated, judged, dataset.classes, result, val)
     result = result.model_copy(update={"files": record.digests()})
-    hold.commit(result)
+    hold.send_result(result)
     record.write_result(result)
 
 

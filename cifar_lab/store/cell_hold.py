@@ -70,7 +70,7 @@ class CellHold:
     def save(self) -> None:
         """Send what changed in the folder of the cell."""
 
-    def commit(self, result: ResultFile) -> None:  # noqa: ARG002 (there is nowhere to send it to)
+    def send_result(self, result: ResultFile) -> None:  # noqa: ARG002 (there is nowhere to send it to)
         """Send what the result refers to, then the result, which is not yet in the folder.
 
         Raises:
@@ -123,7 +123,7 @@ class MirroredHold(CellHold):
             if path.exists() and self._is_changed(path):
                 self._send_file(path)
 
-    def commit(self, result: ResultFile) -> None:
+    def send_result(self, result: ResultFile) -> None:
         """Send what the result refers to, then the result; wait for a store that does not answer.
 
         Raises:
