@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -30,3 +31,13 @@ def test_no_public_function_has_the_name_of_one_that_does_something_else() -> No
     twice = {name for name, count in Counter(_public(ast.FunctionDef)).items() if count > 1}
     assert twice - OF_ONE_MEANING - set(cifar_lab.__all__) == set()
     assert twice >= OF_ONE_MEANING, "a name that no longer stands twice"
+
+
+def test_the_ways_through_the_code_name_modules_that_are_there_and_twelve_at_most() -> None:
+    text = (PACKAGE.parent / "docs" / "development.md").read_text()
+    rows = [line for line in text.split("## Five ways")[1].split("\n## ")[0].splitlines() if ".py`" in line]
+    ways = [re.findall(r"`([\w/]+\.py)`", row) for row in rows]
+    assert len(ways) == 5
+    for way in ways:
+        assert [module for module in way if not (PACKAGE / module).is_file()] == []
+        assert len(way) <= 12
