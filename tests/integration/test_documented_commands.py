@@ -115,9 +115,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lab")
     _write_files(folder)
     common = "--scale smoke --data images.zip -y --offline"
-    for asked in ("se_ratio", "optimizers --variants sgd_nesterov,muon", "noise_floor",
-                  "optimizers_cosine --variants sgd_nesterov,sgd,adam,muon"):  # fmt: skip
-        _cifar_lab(f"run-ablation {asked} --seeds 1-2 {common}", folder)
+    for asked in (
+        "se_ratio --seeds 0-2", "optimizers --variants sgd_nesterov,muon --seeds 1-2", "noise_floor --seeds 1-2",
+        "optimizers_cosine --variants sgd_nesterov,sgd,adam,muon --seeds 1-2",
+    ):  # fmt: skip
+        _cifar_lab(f"run-ablation {asked} {common}", folder)
     _cifar_lab(f"sweep --study wide --trials 4 {common} {' '.join(SEARCHED)}", folder)
     _cifar_lab("sweep-best wide -o best.json", folder)
     _cifar_lab("pack se_ratio -o study.zip", folder)
