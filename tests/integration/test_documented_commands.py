@@ -121,6 +121,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):  # fmt: skip
         _cifar_lab(f"run-ablation {asked} {common}", folder)
     _cifar_lab(f"sweep --study wide --trials 4 {common} {' '.join(SEARCHED)}", folder)
+    _cifar_lab("sweep-confirm wide --top 1 --seeds 1-2 -y --offline", folder)
     _cifar_lab("sweep-best wide -o best.json", folder)
     _cifar_lab("pack se_ratio -o study.zip", folder)
     return folder
