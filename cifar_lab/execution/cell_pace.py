@@ -13,7 +13,7 @@ from cifar_lab.text import duration, many
 
 @dataclass
 class CellPace:
-    """How far a cell that is being trained is, and how fast it goes."""
+    """Progress and pace of one cell that is being trained."""
 
     reader: JournalReader
     epochs: int

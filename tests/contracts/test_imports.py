@@ -201,7 +201,7 @@ def test_building_a_network_and_counting_its_work_load_no_compiler() -> None:
     program = (
         "import sys; from cifar_lab import FAST; from cifar_lab.models import cost, resnet;"
         "model = FAST.override({'model.width': 8}).model;"
-        "resnet.build_network(model, seed=0); cost.network_cost(model);"
+        "resnet.build_resnet(model, seed=0); cost.network_cost(model);"
         "heavy = {'sympy', 'torch._dynamo'} & set(sys.modules);"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )

@@ -129,7 +129,7 @@ def same(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> bool:
 def take(stepper: Stepper, count: int) -> None:
     for _ in range(count):
         stepper.take()
-        stepper.run.step += 1
+        stepper.trainer.step += 1
 
 
 def trained(recipe: Recipe, precision: str, folder: Path, *, graph: bool) -> tuple[list[torch.Tensor], TrainingOutcome]:
@@ -269,7 +269,7 @@ def test_the_first_losses_are_those_of_the_cpu(name: str) -> None:
         stepper = Stepper(trainer(recipe, "fp32", device))
         stepper.begin_epoch()
         take(stepper, 3)
-        losses.append(stepper.run.losses[:3].tolist())
+        losses.append(stepper.trainer.losses[:3].tolist())
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 

@@ -13,8 +13,8 @@ from made import cifar_files as made
 from made.http_server import Server, serving
 
 from cifar_lab.data import cifar10, download, load
-from cifar_lab.data.cifar10 import Mirror
 from cifar_lab.data.download import ExpectedFile, RemoteFile
+from cifar_lab.data.published import DownloadMirror
 from cifar_lab.errors import DataError
 
 PATH = "/cifar-10-python.tar.gz"
@@ -53,8 +53,8 @@ def expected(content: bytes, name: str = "cifar-10-python.tar.gz") -> ExpectedFi
     return ExpectedFile(name, len(content), "md5", hashlib.md5(content, usedforsecurity=False).hexdigest())
 
 
-def mirror(server: Server) -> Mirror:
-    return Mirror(files=(RemoteFile(url=server.url + PATH, expected=cifar10.PYTHON),))
+def mirror(server: Server) -> DownloadMirror:
+    return DownloadMirror(files=(RemoteFile(url=server.url + PATH, expected=cifar10.PYTHON),))
 
 
 @pytest.fixture
@@ -260,7 +260,7 @@ def test_binary_and_parquet_mirrors_give_the_same_hash(
     with serving({"/cifar-10-binary.tar.gz": binary}) as other:
         file = expected(binary, "cifar-10-binary.tar.gz")
         files = (RemoteFile(url=f"{other.url}/{file.name}", expected=file),)
-        monkeypatch.setattr(cifar10, "MIRRORS", (Mirror(files=files),))
+        monkeypatch.setattr(cifar10, "MIRRORS", (DownloadMirror(files=files),))
 
         assert load("cifar10").hash == expected_hash
 

@@ -40,9 +40,9 @@ def test_a_step_is_taken_as_in_training_for_as_long_as_is_asked(recipe: Recipe) 
 
     def noted(stepper: step_timing.Stepper) -> None:
         next(steps)
-        seen.append(stepper.run.step)
+        seen.append(stepper.trainer.step)
         original(stepper)
-        assert stepper.run.losses[stepper.run.step].isfinite()
+        assert stepper.trainer.losses[stepper.trainer.step].isfinite()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step_timing.Stepper, "take", noted)
