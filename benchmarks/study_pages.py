@@ -1,4 +1,4 @@
-"""Write the pages of a study: an index, and a page for each ablation.
+"""Write the pages of a study: an index, and a page for each ablation and each search.
 
     python benchmarks/study_pages.py docs/results/registry.zip -o docs/results/registry
 
@@ -8,7 +8,11 @@ The study is a folder of records or what `cifar-lab pack` made of one. All numbe
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +27,8 @@ from cifar_lab.api.results import ComparisonResult, JudgedClaims
 from cifar_lab.config.overrides import format_overrides
 from cifar_lab.report.summary import comparison_sentence
 from cifar_lab.report.table_formats import as_markdown
+from cifar_lab.search.study_name import ablation_name
+from cifar_lab.store.ablation_file import SEARCH
 from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.packed_study import study_folder
 from cifar_lab.text import many
@@ -49,8 +55,14 @@ def read_study(runs: Path) -> list[Measured]:
     return [each for each in found if any(row.n for row in each.compared.rows)]
 
 
-def index_page(measured: Sequence[Measured], runs: str) -> Iterator[str]:
-    """Yield the lines of the index: the setting, a row for each ablation, and what was counted over all of them."""
+def read_searches(runs: Path) -> list[str]:
+    """Return the names of the searches in `runs`, sorted."""
+    names = {entry.ablation for entry in read_index(runs).invocations if entry.ablation.startswith(SEARCH)}
+    return sorted(name.removeprefix(SEARCH) for name in names)
+
+
+def index_page(measured: Sequence[Measured], searches: Sequence[str], runs: str) -> Iterator[str]:
+    """Yield the lines of the index: the setting, a row for each ablation, what was counted, and the searches."""
     settings = Counter(" ".join([f"--scale {c.scale}", f"data {c.data}", format_overrides(c.overrides)]).strip()
                        for c in (each.compared for each in measured))  # fmt: skip
     yield "# The registry, measured"
@@ -78,6 +90,9 @@ def index_page(measured: Sequence[Measured], runs: str) -> Iterator[str]:
     verdicts = Counter(row.verdict for each in measured for row in each.compared.rows if row.verdict)
     claims = Counter(claim.status for each in measured for claim in each.judged)
     yield f"All differences: {_counted(verdicts) or 'none'}. All claims: {_counted(claims) or 'none'}."
+    if searches:
+        yield ""
+        yield "Searches: " + ", ".join(f"[{name}](search-{name}.md)" for name in searches) + "."
 
 
 def ablation_page(measured: Measured) -> Iterator[str]:
@@ -97,12 +112,33 @@ def ablation_page(measured: Measured) -> Iterator[str]:
         yield from table(["claim", "compares", "status", "why"], rows, left=4)
 
 
-def write_pages(measured: Sequence[Measured], folder: Path, runs: str) -> None:
+def search_page(name: str, runs: str) -> Iterator[str]:
+    """Yield the lines of one search's page: what the commands print of it, and the table of its confirmation."""
+    yield f"# {name}: a search under the budget"
+    for command in ("sweep-status", "sweep-best", "sweep-importance"):
+        words = [command, name, "--runs", runs]
+        done = subprocess.run(
+            [sys.executable, "-m", "cifar_lab", *words], env={**os.environ, "COLUMNS": "120"}, capture_output=True,
+            text=True, check=True,
+        )  # fmt: skip
+        lines = [line.rstrip() for line in done.stdout.strip().splitlines()]
+        yield from ("", "```", f"$ cifar-lab {shlex.join(words)}", *lines, "```")
+    confirmed = ablation_name("confirm", name)
+    if read_index(study_folder(Path(runs).resolve())).of_ablation(confirmed):
+        compared = cifar_lab.compare(confirmed, runs=runs)
+        yield from ("", "## The best trials with fresh seeds", "")
+        if sentence := comparison_sentence(compared):
+            yield from (sentence, "")
+        yield as_markdown(compared).rstrip()
+
+
+def write_pages(measured: Sequence[Measured], searches: Sequence[str], folder: Path, runs: str) -> None:
     """Write the index and the pages into `folder`, which is emptied of earlier ones."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    pages = {"README": index_page(measured, runs)}
+    pages = {"README": index_page(measured, searches, runs)}
     pages |= {each.ablation.name: ablation_page(each) for each in measured}
+    pages |= {f"search-{name}": search_page(name, runs) for name in searches}
     for name, lines in pages.items():
         (folder / f"{name}.md").write_text("\n".join(lines) + "\n")
 
@@ -125,11 +161,12 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", help="folder of records, or a zip made by `cifar-lab pack`")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the pages, which is replaced")
     asked = parser.parse_args(words)
-    measured = read_study(study_folder(Path(asked.runs).resolve()))
+    place = study_folder(Path(asked.runs).resolve())
+    measured, searches = read_study(place), read_searches(place)
     if not measured:
         parser.error(f"{asked.runs}: no finished cell of an ablation of the registry")
-    write_pages(measured, asked.output, asked.runs)
-    print(f"{len(measured)} ablations: {asked.output / 'README.md'}")
+    write_pages(measured, searches, asked.output, asked.runs)
+    print(f"{many(len(measured), 'ablation')}, {len(searches)} searches: {asked.output / 'README.md'}")
 
 
 if __name__ == "__main__":

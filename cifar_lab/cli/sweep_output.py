@@ -86,11 +86,12 @@ def _best_tree(setting: StudySettings, trial: StoredTrial) -> dict[str, Any]:
 
 def print_study(study: OptunaStudy, runs: Path) -> None:
     """Print counts, the front, and the best recipe as a diff."""
+    from cifar_lab.config.overrides import format_overrides
     from cifar_lab.search.study import setting_of
 
     tree, setting, out = study_tree(study, runs), setting_of(study), console.out
     parts = (f"space {setting.space.name}", f"scale {setting.scale.name}", setting.data["name"])
-    console.show(" · ".join((tree["study"], *parts)))
+    console.show(" · ".join(filter(None, (tree["study"], *parts, format_overrides(setting.overrides)))))
     console.show(_counts(tree))
     if tree["best"] is None:
         return

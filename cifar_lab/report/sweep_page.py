@@ -110,6 +110,8 @@ class SweepPage:
     space: str
     scale: str
     data: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Fields that are the same in all trials, and not the baseline's."""
     max_params: int
     max_macs: int | None = None
     objectives: tuple[str, ...] = ("accuracy",)
@@ -232,7 +234,8 @@ class SweepPage:
         """Lines on the search space, the budget and the objectives."""
         macs = f" and {self.max_macs:,} MACs" if self.max_macs is not None else ""
         limits = f"{self.max_params:,} parameters{macs}"
-        wanted = [] if len(self.objectives) == 1 else [f"objectives: {', '.join(self.objectives)}"]
+        wanted = [f"in all trials {format_overrides(self.overrides)}"] if self.overrides else []
+        wanted += [] if len(self.objectives) == 1 else [f"objectives: {', '.join(self.objectives)}"]
         return [f"space {self.space}, {len(self.dimensions)} dimensions", f"budget {limits}", *wanted]
 
     @property

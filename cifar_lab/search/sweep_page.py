@@ -49,6 +49,7 @@ def load_sweep_page(study: optuna.Study, *, runs: Path, storage: str | None = No
         space=setting.space.name,
         scale=setting.scale.name,
         data=setting.data["name"],
+        overrides=setting.overrides,
         max_params=setting.budget.max_params,
         max_macs=setting.budget.max_macs,
         objectives=setting.objectives,

@@ -10,9 +10,11 @@ import study_pages
 
 import cifar_lab
 from cifar_lab.report.table_formats import as_markdown
+from cifar_lab.store.packed_study import study_folder
 
 HOUSE = Path(__file__).parents[3]
 STUDY = HOUSE / "docs" / "results" / "study.zip"
+REGISTRY = HOUSE / "docs" / "results" / "registry.zip"
 
 
 def _write(study: Path | str, folder: Path) -> None:
@@ -48,6 +50,15 @@ def test_the_index_has_a_row_for_each_page_and_counts_what_they_say(pages: Path)
     assert f"{best.variant} {100 * (best.mean or 0):.2f}" in row
     assert f"{sum(each.verdict == 'worse' for each in compared.rows)} worse" in row
     assert "--scale small/5 data cifar10-jpeg" in index
+
+
+def test_a_search_has_a_page_with_what_the_commands_print_and_its_confirmation() -> None:
+    assert study_pages.read_searches(study_folder(REGISTRY)) == ["writeup_small"]
+    page = "\n".join(study_pages.search_page("writeup_small", str(REGISTRY)))
+    assert "$ cifar-lab sweep-best writeup_small --runs " in page
+    assert "scale small · cifar10-jpeg · data.train_fraction=0.2 train.precision=bf16\n" in page
+    assert "8 trials with a value, 22 pruned, 17 infeasible" in page
+    assert as_markdown(cifar_lab.compare("confirm_writeup_small", runs=REGISTRY)).rstrip() in page
 
 
 def test_a_folder_without_records_leaves_the_pages_as_they_are(

@@ -125,6 +125,7 @@ def test_budget_space_and_objectives_are_said() -> None:
         "space writeup, 3 dimensions", "budget 5,000,000 parameters and 800,000,000 MACs", "objectives: accuracy, macs",
     ]  # fmt: skip
     assert search().setting[1:] == ["budget 5,000,000 parameters"]
+    assert search(overrides={"train.epochs": 3}).setting[2:] == ["in all trials train.epochs=3"]
 
 
 # The front
