@@ -166,7 +166,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if not measured:
         parser.error(f"{asked.runs}: no finished cell of an ablation of the registry")
     write_pages(measured, searches, asked.output, asked.runs)
-    print(f"{many(len(measured), 'ablation')}, {len(searches)} searches: {asked.output / 'README.md'}")
+    print(f"{many(len(measured), 'ablation')}, searches: {', '.join(searches) or 'none'}: {asked.output / 'README.md'}")
 
 
 if __name__ == "__main__":
