@@ -25,9 +25,9 @@ STEPS = """
 import sys, time, torch
 from torch.nn import functional as F
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.models.registry import build_network
+from cifar_lab.models.resnet import build_resnet
 
-net = build_network(Recipe().override({"model.width": int(sys.argv[1]), "model.blocks": [1, 1]}).model, seed=0)
+net = build_resnet(Recipe().override({"model.width": int(sys.argv[1]), "model.blocks": [1, 1]}).model, seed=0)
 images, labels = torch.randn(128, 3, 32, 32).contiguous(memory_format=torch.channels_last), torch.arange(128) % 10
 times, end = [], None
 while end is None or time.perf_counter() < end or len(times) < 5:

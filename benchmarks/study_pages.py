@@ -24,10 +24,12 @@ import cifar_lab
 from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.api.results import ComparisonResult, JudgedClaims
+from cifar_lab.cli.sweep_storage import loaded_study
 from cifar_lab.config.overrides import format_overrides
+from cifar_lab.report.confirmation_table import confirmation_markdown
 from cifar_lab.report.summary import comparison_sentence
 from cifar_lab.report.table_formats import as_markdown
-from cifar_lab.search.study_name import ablation_name
+from cifar_lab.search.confirmation import load_confirmation
 from cifar_lab.store.ablation_file import SEARCH
 from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.packed_study import study_folder
@@ -123,13 +125,12 @@ def search_page(name: str, runs: str) -> Iterator[str]:
         )  # fmt: skip
         lines = [line.rstrip() for line in done.stdout.strip().splitlines()]
         yield from ("", "```", f"$ cifar-lab {shlex.join(words)}", *lines, "```")
-    confirmed = ablation_name("confirm", name)
-    if read_index(study_folder(Path(runs).resolve())).of_ablation(confirmed):
-        compared = cifar_lab.compare(confirmed, runs=runs)
-        yield from ("", "## The best trials with fresh seeds", "")
-        if sentence := comparison_sentence(compared):
-            yield from (sentence, "")
-        yield as_markdown(compared).rstrip()
+    place = study_folder(Path(runs).resolve())
+    with loaded_study(name, None, place) as study:
+        found = load_confirmation(study, place)
+    if found is not None:
+        yield from ("", "#" + confirmation_markdown(found).rstrip())
+        yield from ("", "## The comparison on test", "", as_markdown(found.comparison).rstrip())
 
 
 def write_pages(measured: Sequence[Measured], searches: Sequence[str], folder: Path, runs: str) -> None:

@@ -1,18 +1,12 @@
-"""Environment variables: numbers that users set, and what libraries need, taken back in a process of a user's own.
-
-So are the levels of loggers.
-"""
+"""Environment variables and levels of loggers that libraries need, taken back where the process is a user's own."""
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import Lock
-
-from cifar_lab.errors import UsageError, shortened
 
 _variables: dict[str, tuple[str | None, str]] = {}
 """For each variable that was set: its value before, and the one that it was given."""
@@ -21,24 +15,6 @@ _levels: dict[str, tuple[int, int]] = {}
 _lock = Lock()
 _depth = 0
 """Number of calls of `restored` that have not ended, in all threads."""
-
-
-def number_of(variable: str, usual: float, *, low: float, high: float, unit: str) -> float:
-    """Return the number that an environment variable holds; `usual` where it is empty or not set.
-
-    Raises:
-        UsageError: it is no number of `unit` from `low` to `high`.
-    """
-    text = os.environ.get(variable)
-    if not text:
-        return usual
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not low <= number <= high:
-        raise UsageError(f"{variable} is a number of {unit} from {low:g} to {high:g}, got {shortened(text, 80)!r}")
-    return number
 
 
 def set_variables(values: Mapping[str, str]) -> None:

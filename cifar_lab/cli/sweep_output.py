@@ -50,11 +50,8 @@ def study_tree(study: OptunaStudy, runs: Path) -> dict[str, Any]:
     from cifar_lab.search import stored_trials
     from cifar_lab.search.study import setting_of
 
-    setting, counts, best = (
-        setting_of(study),
-        stored_trials.count_trials(stored_trials.all_trials(study)),
-        stored_trials.best(study),
-    )
+    setting, best = setting_of(study), stored_trials.best(study)
+    counts = stored_trials.count_trials(stored_trials.all_trials(study))
     stopped = len(stored_trials.stopped_trials(study, runs))
     return {
         "study": study.study_name,

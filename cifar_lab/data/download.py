@@ -18,8 +18,8 @@ from cifar_lab.data.array_files import LARGEST
 from cifar_lab.data.http_client import TransferError
 from cifar_lab.data.messages import shown
 from cifar_lab.data.progress import Report, reported
+from cifar_lab.environment import environment_number
 from cifar_lab.errors import DataError
-from cifar_lab.process_settings import number_of
 
 if TYPE_CHECKING:
     import requests
@@ -73,7 +73,7 @@ def slowest_rate() -> float:
     Raises:
         UsageError: the variable is not a rate.
     """
-    return 1000 * number_of(SLOWEST_VARIABLE, SLOWEST, low=0, high=1e9, unit="kB/s")
+    return 1000 * environment_number(SLOWEST_VARIABLE, SLOWEST, low=0, high=1e9, unit="kB/s")
 
 
 def download(remote: RemoteFile, folder: Path, say: Callable[[str], None], *, is_patient: bool) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from cifar_lab.process_settings import number_of
+from cifar_lab.environment import environment_number
 
 STALL_AFTER = 900.0
 """Minimum seconds without progress before a worker counts as stuck."""
@@ -22,7 +22,7 @@ def stall_after() -> float:
     Raises:
         UsageError: the variable is not a number from 1 up.
     """
-    return number_of(VARIABLE, STALL_AFTER, low=1, high=1e9, unit="seconds")
+    return environment_number(VARIABLE, STALL_AFTER, low=1, high=1e9, unit="seconds")
 
 
 @dataclass

@@ -70,11 +70,8 @@ def fill_logits(member: Member, dataset: Dataset) -> FillOutcome:
         )
         return FillOutcome(is_written=False, reason=reason)
     has_val = parts.watched_name == "val"
-    val = (
-        evaluate_network(member.net, parts.watched, recipe.data, member.precision, recipe.train.tta)
-        if has_val
-        else None
-    )
+    how = (recipe.data, member.precision, recipe.train.tta)
+    val = evaluate_network(member.net, parts.watched, *how) if has_val else None
     try:
         with record.owned(patience=PATIENCE):
             result = record.result()

@@ -9,7 +9,7 @@ from cifar_lab.results.comparison import MIXED, Comparison, ComparisonRow, Stopp
 from cifar_lab.results.final_metrics import PEAK
 from cifar_lab.results.stats.convergence import one_tenth, still_rises
 from cifar_lab.results.stats.decision import RULE
-from cifar_lab.text import in_points
+from cifar_lab.text import in_points, many
 
 MIXED_EXECUTION = "* this row, or this row and the control, mix executions (device, threads, precision, compile)"
 SHORT = 12
@@ -122,8 +122,8 @@ def _interval(comparison: Comparison) -> str:
     if moderated:
         values = sorted({f"{row.critical:.2f}" for row in moderated}, reverse=True)
         by_look = ", by the look that it was decided at" if len(values) > 1 else ""
-        many = f"{len(moderated)} difference{'s' if len(moderated) > 1 else ''}"
-        return f"{percent} together ({many}), ± {' or '.join(values)} moderated standard errors{by_look}"
+        together = f"together ({many(len(moderated), 'difference')})"
+        return f"{percent} {together}, ± {' or '.join(values)} moderated standard errors{by_look}"
     together = "" if comparison.comparisons == 1 else f" together ({comparison.comparisons} differences, Šidák)"
     return f"{percent}{together}, Student"
 
@@ -157,8 +157,8 @@ def _stopping(rule: StoppingSummary, *, all_decided: bool) -> list[str]:
         "Δ of a variant that was decided early is biased away from 0",
     ]
     if rule.before:
-        many = "1 seed was" if rule.before == 1 else f"{rule.before} seeds were"
-        lines.append(f"{many} compared before the rule was begun: what could be concluded then is not accounted for")
+        were = f"{many(rule.before, 'seed')} {'was' if rule.before == 1 else 'were'}"
+        lines.append(f"{were} compared before the rule was begun: what could be concluded then is not accounted for")
     return lines
 
 

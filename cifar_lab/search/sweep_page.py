@@ -165,10 +165,9 @@ def _how(
         yield "command", note.command
         execution = note.execution.as_json() if note.execution is not None else {}
         yield "executed on", ", ".join(f"{name} {as_typed(value)}" for name, value in execution.items())
-    begun = [trial.datetime_start for trial in stored_trials.all_trials(study) if trial.datetime_start is not None]
-    ended = [
-        trial.datetime_complete for trial in stored_trials.all_trials(study) if trial.datetime_complete is not None
-    ]
+    every = stored_trials.all_trials(study)
+    begun = [trial.datetime_start for trial in every if trial.datetime_start is not None]
+    ended = [trial.datetime_complete for trial in every if trial.datetime_complete is not None]
     if begun:
         yield "time", " to ".join(f"{time:{TIME}}" for time in (min(begun), *([max(ended)] if ended else [])))
 
@@ -189,9 +188,8 @@ def _reproduce(
         where = f"--scale {setting.scale.name} --data {shlex.quote(setting.data['source'])}"
         yield f"cifar-lab sweep-best {name} -o best.json{kept}"
         yield f"cifar-lab train --recipe best.json --seeds 1-3 {where} {format_overrides(setting.overrides)}".rstrip()
-        if (
-            setting.declared(stored_trials.diff_of(best)).digest() != setting.declared({}).digest()
-        ):  # else nothing was tuned
+        tuned = setting.declared(stored_trials.diff_of(best))
+        if tuned.digest() != setting.declared({}).digest():
             yield f"cifar-lab sweep-confirm {name}{_confirmed(confirmation)}{kept}"
             yield f"cifar-lab ablate-best {name}{kept}"
     yield f"cifar-lab sweep-report {name}{kept}"

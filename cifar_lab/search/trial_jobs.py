@@ -71,14 +71,8 @@ class TrialJobs:
         self._is_renewed = True
 
     def _lost(self, study: optuna.Study, number: int) -> list[int]:
-        return next(
-            (
-                stored_trials.retried_trials(trial)
-                for trial in stored_trials.all_trials(study)
-                if trial.number == number
-            ),
-            [],
-        )
+        own = (trial for trial in stored_trials.all_trials(study) if trial.number == number)
+        return next(map(stored_trials.retried_trials, own), [])
 
     def _control(self, cells: Mapping[str, CellRef]) -> str:
         """Return the trial of the baseline; before there is one, the first trial."""

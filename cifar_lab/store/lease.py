@@ -22,9 +22,9 @@ import uuid
 from collections.abc import Callable
 from typing import Literal
 
+from cifar_lab.environment import environment_number
 from cifar_lab.errors import CellError, DamageError, ObjectStoreError
 from cifar_lab.object_store import ObjectStore, StoredObject, WriteConflict
-from cifar_lab.process_settings import number_of
 from cifar_lab.store import checksum
 from cifar_lab.store.cell_owner import machine
 from cifar_lab.store.stored_json import JsonObject, Number, StoredJson, Text, Whole, parse_stored
@@ -89,7 +89,7 @@ def lease_seconds() -> float:
     Raises:
         UsageError: the variable is not a number from `SHORTEST` to 86400.
     """
-    return number_of(VARIABLE, SECONDS, low=SHORTEST, high=86400, unit="seconds")
+    return environment_number(VARIABLE, SECONDS, low=SHORTEST, high=86400, unit="seconds")
 
 
 def parse_lease(found: StoredObject) -> LeaseFile | None:

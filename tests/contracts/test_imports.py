@@ -14,8 +14,8 @@ from packaging.version import Version
 
 HOUSE = Path(__file__).parents[2]
 EVERYWHERE = {
-    "errors", "extension", "object_store", "openmp", "out_of_space", "process_settings", "redaction", "terminal",
-    "text",
+    "environment", "errors", "extension", "object_store", "openmp", "out_of_space", "process_settings", "redaction",
+    "terminal", "text",
 }  # fmt: skip
 """Modules that every package may import."""
 ORDER = (
