@@ -105,7 +105,7 @@ import torch
 from cifar_lab.config.baselines import RESNET18
 from cifar_lab.models.resnet import build_resnet
 torch.set_num_threads(2)
-for width in (8, 12):
+for width in (4, 8, 12, 16):
     net = build_resnet(RESNET18.override({"model.width": width, "model.blocks": [1, 1]}).model, seed=0)
     for _ in range(3):
         net(torch.randn(9, 3, 32, 32).contiguous(memory_format=torch.channels_last)).sum().backward()
