@@ -130,7 +130,8 @@ def search_page(name: str, runs: str) -> Iterator[str]:
         found = load_confirmation(study, place)
     if found is not None:
         yield from ("", "#" + confirmation_markdown(found).rstrip())
-        yield from ("", "## The comparison on test", "", as_markdown(found.comparison).rstrip())
+        compared = cifar_lab.compare(found.comparison.ablation, runs=runs)  # with commands, hardware and dates
+        yield from ("", "## The comparison on test", "", as_markdown(compared).rstrip())
 
 
 def write_pages(measured: Sequence[Measured], searches: Sequence[str], folder: Path, runs: str) -> None:

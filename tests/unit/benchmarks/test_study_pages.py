@@ -58,6 +58,7 @@ def test_a_search_has_a_page_with_what_the_commands_print_and_its_confirmation()
     assert "$ cifar-lab sweep-best writeup_small --runs " in page
     assert "scale small · cifar10-jpeg · data.train_fraction=0.2 train.precision=bf16\n" in page
     assert "8 trials with a value, 22 pruned, 17 infeasible" in page
+    assert "a winner's curse of +1.09 points" in page
     assert as_markdown(cifar_lab.compare("confirm_writeup_small", runs=REGISTRY)).rstrip() in page
 
 
